@@ -1,5 +1,70 @@
 //! Sessions, sign-in and identity for MCP servers, kept in PostgreSQL.
+//!
+//! A client presents a token; [`session`] judges it; [`identity`] makes the transaction act for its user, which row level
+//! security policies read. What a session holds is sealed ([`seal`]) for the holder of a [`token`]; what happened to it
+//! is in the [`audit`] log.
+
 use pgrx::prelude::*;
+
+mod audit;
+mod cleanup;
+mod error;
+mod identity;
+mod ids;
+mod interval;
+mod jsonb;
+mod owner;
+mod seal;
+mod session;
+mod settings;
+mod sign_in;
+mod statement;
+mod supabase;
+mod token;
+mod worker;
+
 pg_module_magic!(name = c"mcp_sessions", version = c"0.1.0");
+
 #[pg_schema]
 mod mcp {}
+
+extension_sql_file!("../sql/roles.sql", bootstrap);
+extension_sql_file!("../sql/tables.sql", requires = [mcp]);
+extension_sql_file!("../sql/identity.sql", requires = [mcp]);
+extension_sql_file!("../sql/sessions.sql", requires = ["tables", "identity"]);
+extension_sql_file!("../sql/policies.sql", requires = ["tables", "identity"]);
+extension_sql_file!("../sql/views.sql", requires = ["policies", "sessions", cleanup::session_stats]);
+extension_sql_file!("../sql/grants.sql", finalize);
+
+#[doc(hidden)]
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    // SAFETY: globals of the process that loads the library.
+    let (preloading, upgrading) =
+        unsafe { (pg_sys::process_shared_preload_libraries_in_progress, pg_sys::IsBinaryUpgrade) };
+    settings::declare(preloading);
+    identity::init();
+    if preloading && !upgrading {
+        worker::register();
+    }
+}
+
+/// The version of the library, for frontends to compare with what they were built for.
+#[pg_extern(schema = "mcp", immutable, parallel_safe)]
+fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}
+
+#[cfg(test)]
+pub mod pg_test {
+    pub fn setup(_: Vec<&str>) {}
+
+    #[must_use]
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec![
+            "shared_preload_libraries = 'mcp_sessions'",
+            "mcp.database = 'pgrx_tests'",
+            "mcp.cleanup_interval = 1",
+        ]
+    }
+}

@@ -1,0 +1,57 @@
+-- Who may do what. Nothing of ours is for PUBLIC but the readers of the identity, which tell nobody anything about
+-- anybody else.
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA mcp FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA mcp FROM PUBLIC;
+GRANT USAGE ON SCHEMA mcp TO PUBLIC;
+
+ALTER FUNCTION mcp.create_session OWNER TO mcp_owner;
+ALTER FUNCTION mcp.session_oauth_data OWNER TO mcp_owner;
+ALTER FUNCTION mcp.set_session_oauth_data OWNER TO mcp_owner;
+ALTER FUNCTION mcp.set_session_state OWNER TO mcp_owner;
+ALTER FUNCTION mcp.refresh_session OWNER TO mcp_owner;
+ALTER FUNCTION mcp.revoke_session OWNER TO mcp_owner;
+ALTER FUNCTION mcp.revoke_session_by_id OWNER TO mcp_owner;
+ALTER FUNCTION mcp.revoke_user_sessions OWNER TO mcp_owner;
+ALTER FUNCTION mcp.cleanup_expired_sessions OWNER TO mcp_owner;
+ALTER FUNCTION mcp.session_stats OWNER TO mcp_owner;
+ALTER FUNCTION mcp.begin_sign_in OWNER TO mcp_owner;
+ALTER FUNCTION mcp.finish_sign_in OWNER TO mcp_owner;
+ALTER FUNCTION mcp.state OWNER TO mcp_owner;
+ALTER FUNCTION mcp.set_state OWNER TO mcp_owner;
+ALTER FUNCTION mcp.end_session OWNER TO mcp_owner;
+ALTER FUNCTION mcp.end_other_sessions OWNER TO mcp_owner;
+
+GRANT EXECUTE ON FUNCTION
+    mcp.user_id(), mcp.session_id(), mcp.issuer(), mcp.subject(), mcp.client_id(), mcp.scopes(), mcp.claims(),
+    mcp.has_scope(text), mcp.require_user()
+    TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION mcp.create_session TO mcp_auth;
+GRANT EXECUTE ON FUNCTION mcp.lookup_session TO mcp_auth;
+GRANT EXECUTE ON FUNCTION mcp.enter TO mcp_auth;
+GRANT EXECUTE ON FUNCTION mcp.touch_session TO mcp_auth;
+GRANT EXECUTE ON FUNCTION mcp.session_oauth_data TO mcp_auth;
+GRANT EXECUTE ON FUNCTION mcp.set_session_oauth_data TO mcp_auth;
+GRANT EXECUTE ON FUNCTION mcp.set_session_state TO mcp_auth;
+GRANT EXECUTE ON FUNCTION mcp.refresh_session TO mcp_auth;
+GRANT EXECUTE ON FUNCTION mcp.revoke_session TO mcp_auth;
+GRANT EXECUTE ON FUNCTION mcp.revoke_session_by_id TO mcp_auth;
+GRANT EXECUTE ON FUNCTION mcp.revoke_user_sessions TO mcp_auth;
+GRANT EXECUTE ON FUNCTION mcp.cleanup_expired_sessions TO mcp_auth;
+GRANT EXECUTE ON FUNCTION mcp.session_stats TO mcp_auth, mcp_monitor;
+GRANT EXECUTE ON FUNCTION mcp.begin_sign_in TO mcp_auth;
+GRANT EXECUTE ON FUNCTION mcp.finish_sign_in TO mcp_auth;
+GRANT EXECUTE ON FUNCTION mcp.state TO mcp_user, mcp_auth;
+GRANT EXECUTE ON FUNCTION mcp.set_state TO mcp_user, mcp_auth;
+GRANT EXECUTE ON FUNCTION mcp.end_session TO mcp_user, mcp_auth;
+GRANT EXECUTE ON FUNCTION mcp.end_other_sessions TO mcp_user, mcp_auth;
+GRANT EXECUTE ON FUNCTION mcp.worker_status TO mcp_auth, mcp_monitor;
+GRANT EXECUTE ON FUNCTION mcp.version TO mcp_auth, mcp_exec, mcp_monitor;
+
+-- A view checks the rights of whoever asks, so those who may see their sessions need the columns; never the verifiers.
+GRANT SELECT (session_id, user_id, client_id, resource, scopes, metadata, created_at, updated_at, expires_at,
+              absolute_expires_at, revoked_at)
+    ON mcp.sessions TO mcp_user, mcp_auth;
+GRANT SELECT ON mcp.my_sessions TO mcp_user, mcp_auth;
+GRANT SELECT ON mcp.audit_log TO mcp_user, mcp_auth, mcp_monitor;
+GRANT SELECT ON mcp.session_statistics TO mcp_monitor;

@@ -1,0 +1,85 @@
+//! The audit log: one append-only row for each thing that happened to a session. No secrets.
+
+use crate::error::Error;
+use crate::ids::sql_uuid;
+use crate::owner::as_owner;
+use crate::session::Status;
+use crate::session::record::{Column, Record};
+use crate::statement::{run, sql};
+use pgrx::pg_sys;
+use uuid::Uuid;
+
+/// What happened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Event {
+    Create,
+    EnterRefused,
+    Refresh,
+    RefreshReuse,
+    Revoke,
+    /// The user ended a session of theirs.
+    End,
+    /// An administrator ended it.
+    AdminEnd,
+    /// A new session of the user took its place.
+    Displace,
+}
+
+impl Event {
+    fn name(self) -> &'static str {
+        match self {
+            Event::Create => "create",
+            Event::EnterRefused => "enter_refused",
+            Event::Refresh => "refresh",
+            Event::RefreshReuse => "refresh_reuse",
+            Event::Revoke => "revoke",
+            Event::End => "end",
+            Event::AdminEnd => "admin_end",
+            Event::Displace => "displace",
+        }
+    }
+}
+
+/// Appends a row. Runs as `mcp_owner` already. `session_user` is kept as the actor: the login that made the call.
+pub(crate) fn record(
+    event: Event,
+    session_id: Option<Uuid>,
+    user_id: Option<Uuid>,
+    client_id: Option<&str>,
+    reason: Option<&str>,
+) -> Result<(), Error> {
+    let uuid = |uuid: Option<Uuid>| uuid.map(sql_uuid);
+    run(
+        sql!(
+            "INSERT INTO mcp.audit_log (event, session_id, user_id, client_id, actor, reason)
+             VALUES ($1, $2, $3, $4, session_user, $5)"
+        ),
+        &[
+            event.name().into(),
+            uuid(session_id).into(),
+            uuid(user_id).into(),
+            client_id.into(),
+            reason.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Appends the row of a refused token. Not on a standby and not in a read-only transaction, where the refusal is all
+/// that can be done.
+pub(crate) fn refused(session: &Record, status: Status, proven: bool) -> Result<(), Error> {
+    // SAFETY: reads backend-local state.
+    if unsafe { pg_sys::XactReadOnly || pg_sys::RecoveryInProgress() || pg_sys::IsInParallelMode() } {
+        return Ok(());
+    }
+    let reason = if proven { status.as_str() } else { "wrong_secret" };
+    as_owner(|| {
+        record(
+            Event::EnterRefused,
+            session.uuid(Column::SessionId),
+            session.uuid(Column::UserId),
+            session.text(Column::ClientId).as_deref(),
+            Some(reason),
+        )
+    })
+}

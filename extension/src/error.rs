@@ -1,0 +1,119 @@
+//! What can go wrong, and the SQLSTATE and hint each fault reaches the caller with. No message carries a secret.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::spi;
+
+/// A fault of the caller or of the server. A token that does not hold is neither: it is an answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{0} must not be null")]
+    Null(&'static str),
+    #[error("{0} must not be empty")]
+    Empty(&'static str),
+    #[error("{what} is too long: {got} bytes, the limit is {limit}")]
+    TooLong { what: &'static str, got: usize, limit: usize },
+    #[error("{what} is too short: {got} bytes, it takes at least {least}")]
+    TooShort { what: &'static str, got: usize, least: usize },
+    #[error("{what} is too large: {got} bytes, {setting} allows {limit}")]
+    TooLarge { what: &'static str, got: usize, limit: usize, setting: &'static str },
+    #[error("{0} must be a JSON object")]
+    NotAnObject(&'static str),
+    #[error("{what} must be between 1 second and 10 years")]
+    Interval { what: &'static str },
+    #[error("{what} must not be negative")]
+    Negative { what: &'static str },
+    #[error("{0:?} is not a valid scope")]
+    Scope(String),
+    #[error("an identity is already armed in this transaction")]
+    AlreadyArmed,
+    #[error("the identity of this transaction was lost by ROLLBACK TO SAVEPOINT")]
+    Poisoned,
+    #[error("nobody is signed in in this transaction")]
+    NobodyArmed,
+    #[error("a tool must not sign in or call tools")]
+    InsideTool,
+    #[error("cannot PREPARE a transaction in which an identity is armed")]
+    Prepare,
+    #[error("the sealed tokens of session {0} cannot be opened")]
+    Unsealable(uuid::Uuid),
+    #[error("the key file {path} cannot be used: {reason}")]
+    KeyFile { path: String, reason: String },
+    #[error("the system's random number generator failed")]
+    Random,
+    #[error("the mcp_sessions extension is not installed completely: {0} is missing")]
+    Incomplete(&'static str),
+    #[error(transparent)]
+    Spi(#[from] spi::Error),
+}
+
+impl Error {
+    fn sql_state(&self) -> PgSqlErrorCode {
+        use PgSqlErrorCode::*;
+        match self {
+            Error::Null(_) => ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            Error::Empty(_)
+            | Error::TooLong { .. }
+            | Error::TooShort { .. }
+            | Error::NotAnObject(_)
+            | Error::Interval { .. }
+            | Error::Negative { .. }
+            | Error::Scope(_) => ERRCODE_INVALID_PARAMETER_VALUE,
+            Error::TooLarge { .. } => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Error::AlreadyArmed | Error::Prepare | Error::Incomplete(_) => {
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+            }
+            Error::Poisoned => ERRCODE_INVALID_TRANSACTION_STATE,
+            Error::NobodyArmed | Error::InsideTool => ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Error::Unsealable(_) => ERRCODE_DATA_CORRUPTED,
+            Error::KeyFile { .. } => ERRCODE_CONFIG_FILE_ERROR,
+            Error::Random | Error::Spi(_) => ERRCODE_INTERNAL_ERROR,
+        }
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Error::AlreadyArmed => {
+                Some("An identity holds for one transaction: end it, then present the next token.")
+            }
+            Error::Poisoned => Some(
+                "Roll the transaction back; present the token outside any savepoint you may roll back to.",
+            ),
+            Error::NobodyArmed => {
+                Some("Present a session token to mcp.enter() in the same transaction first.")
+            }
+            Error::Unsealable(_) => Some(
+                "Either mcp.key_file no longer names the key they were sealed with, or the row was tampered with.",
+            ),
+            Error::KeyFile { .. } => Some(
+                "It holds one key a line, 64 hexadecimal digits each, readable by the server's user and nobody else.",
+            ),
+            Error::Interval { .. } => Some("Leave it NULL for the server's default."),
+            Error::Scope(_) => Some("RFC 6749 allows printable ASCII without space, quote and backslash."),
+            Error::Incomplete(_) => {
+                Some("Run CREATE EXTENSION mcp_sessions, or ALTER EXTENSION mcp_sessions UPDATE.")
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<Error> for ErrorReport {
+    #[track_caller]
+    fn from(error: Error) -> Self {
+        let report = ErrorReport::new(error.sql_state(), error.to_string(), "");
+        match error.hint() {
+            Some(hint) => report.set_hint(hint),
+            None => report,
+        }
+    }
+}
+
+impl Error {
+    /// Raises the fault as a PostgreSQL ERROR.
+    #[track_caller]
+    pub(crate) fn raise(self) -> ! {
+        ErrorReport::from(self).report(PgLogLevel::ERROR);
+        unreachable!("ERROR does not return")
+    }
+}

@@ -1,0 +1,37 @@
+//! Acting as `mcp_owner`, the role that owns the tables, where a function runs as its caller.
+
+use crate::error::Error;
+use pgrx::pg_sys;
+
+/// Runs `work` as `mcp_owner` with a search path nobody else can fill, and then as the caller again.
+///
+/// This is what SECURITY DEFINER with SET search_path does. The functions on the path of every request are not declared
+/// that way, because they read without it and only sometimes write; for them the switch costs only when it is needed.
+pub(crate) fn as_owner<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+    // SAFETY: backend-local state, read and written on the backend's only thread. An ERROR inside `work` does not come
+    // back here: the abort of the (sub)transaction restores user, context and settings.
+    unsafe {
+        let owner = pg_sys::get_role_oid(c"mcp_owner".as_ptr(), true);
+        if owner == pg_sys::InvalidOid {
+            return Err(Error::Incomplete("role mcp_owner"));
+        }
+        pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+        let settings = pg_sys::NewGUCNestLevel();
+        pg_sys::set_config_option(
+            c"search_path".as_ptr(),
+            c"pg_catalog, pg_temp".as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+        pg_sys::SetUserIdAndSecContext(owner, context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
+        let result = work();
+        pg_sys::SetUserIdAndSecContext(user, context);
+        pg_sys::AtEOXact_GUC(true, settings);
+        result
+    }
+}

@@ -1,0 +1,159 @@
+//! The OAuth tokens of a session, sealed; see [`crate::seal`] for what that means.
+
+use crate::error::Error;
+use crate::ids::sql_uuid;
+use crate::jsonb::Jsonb;
+use crate::seal::{self, Key, ServerKey};
+use crate::session::record::Column;
+use crate::session::verdict::{Status, judge};
+use crate::settings;
+use crate::statement::{first, required, run, sql};
+use crate::token::{Kind, Token};
+use pgrx::prelude::*;
+use std::ffi::CString;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+const KIND: &str = "oauth data";
+
+fn keys() -> Result<Vec<ServerKey>, Error> {
+    settings::key_file().map_or_else(|| Ok(Vec::new()), |path| seal::server_keys(&path))
+}
+
+/// Seals a new session's data, with a wrapped copy of its key for each of its tokens.
+pub(crate) fn create(session: Uuid, data: Option<Jsonb>, tokens: &[Option<&Token>]) -> Result<(), Error> {
+    let key = seal::data_key()?;
+    for token in tokens.iter().flatten() {
+        wrap(session, token, &key)?;
+    }
+    data.map_or(Ok(()), |data| store(session, &key, data))
+}
+
+/// Stores a wrapped copy of the session's key for one of its tokens.
+pub(crate) fn wrap(session: Uuid, token: &Token, key: &Key) -> Result<(), Error> {
+    let keys = keys()?;
+    let server = keys.first();
+    run(
+        sql!(
+            "INSERT INTO mcp.wrapped_keys (session_id, verifier, server_key, wrapped) VALUES ($1, $2, $3, $4)"
+        ),
+        &[
+            sql_uuid(session).into(),
+            token.verifier().as_slice().into(),
+            server.map(|server| server.id.to_vec()).into(),
+            seal::wrap(token, session, server, key)?.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// The session's key, unwrapped with one of its tokens.
+pub(crate) fn unwrap(session: Uuid, token: &Token) -> Result<Key, Error> {
+    let stored = first(
+        sql!("SELECT server_key, wrapped FROM mcp.wrapped_keys WHERE session_id = $1 AND verifier = $2"),
+        &[sql_uuid(session).into(), token.verifier().as_slice().into()],
+        |row| Ok((row.get::<Vec<u8>>(1)?, required::<Vec<u8>>(&row, 2)?)),
+    )?;
+    let (server_key, wrapped) = stored.ok_or(Error::Unsealable(session))?;
+    let key = match server_key {
+        None => seal::unwrap(token, session, None, &wrapped),
+        Some(id) => keys()?
+            .iter()
+            .find(|key| key.id == id.as_slice())
+            .and_then(|server| seal::unwrap(token, session, Some(server), &wrapped)),
+    };
+    key.ok_or(Error::Unsealable(session))
+}
+
+/// Deletes the wrapped copies that none of these tokens can open.
+pub(crate) fn forget_all_but(session: Uuid, verifiers: &[&[u8]]) -> Result<(), Error> {
+    let verifiers: Vec<Vec<u8>> = verifiers.iter().map(|verifier| verifier.to_vec()).collect();
+    run(
+        sql!("DELETE FROM mcp.wrapped_keys WHERE session_id = $1 AND verifier <> ALL ($2)"),
+        &[sql_uuid(session).into(), verifiers.into()],
+    )?;
+    Ok(())
+}
+
+/// Makes the session's tokens unreadable for good.
+pub(crate) fn shred(session: Uuid) -> Result<(), Error> {
+    run(sql!("DELETE FROM mcp.wrapped_keys WHERE session_id = $1"), &[sql_uuid(session).into()])?;
+    run(sql!("DELETE FROM mcp.sealed_tokens WHERE session_id = $1"), &[sql_uuid(session).into()])?;
+    Ok(())
+}
+
+fn store(session: Uuid, key: &Key, data: Jsonb) -> Result<(), Error> {
+    let generation = first(
+        sql!("SELECT generation FROM mcp.sealed_tokens WHERE session_id = $1 FOR UPDATE"),
+        &[sql_uuid(session).into()],
+        |row| required::<i64>(&row, 1),
+    )?
+    .map_or(1, |generation| generation + 1);
+    let plain = Zeroizing::new(data.to_text());
+    let sealed = seal::seal(key, plain.as_bytes(), &seal::associated(KIND, session, generation))?;
+    run(
+        sql!(
+            "INSERT INTO mcp.sealed_tokens (session_id, generation, ciphertext) VALUES ($1, $2, $3)
+             ON CONFLICT (session_id) DO UPDATE SET generation = excluded.generation, ciphertext = excluded.ciphertext"
+        ),
+        &[sql_uuid(session).into(), generation.into(), sealed.into()],
+    )?;
+    Ok(())
+}
+
+/// The session and the token, when that is an active access token.
+fn active(token: Option<&str>) -> Result<Option<(Uuid, Token)>, Error> {
+    let verdict = judge(token, None)?;
+    if verdict.status != Status::Active {
+        return Ok(None);
+    }
+    let session = verdict.record.and_then(|record| record.uuid(Column::SessionId));
+    Ok(session.zip(token.and_then(|text| Token::parse(Kind::Access, text))))
+}
+
+/// Opens the sealed tokens. NULL unless the token is active, or where nothing was sealed.
+#[pg_extern(schema = "mcp", security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn session_oauth_data(token: Option<&str>) -> Result<Option<Jsonb>, pg_sys::panic::ErrorReport> {
+    let Some((session, token)) = active(token)? else { return Ok(None) };
+    let stored = first(
+        sql!("SELECT generation, ciphertext FROM mcp.sealed_tokens WHERE session_id = $1"),
+        &[sql_uuid(session).into()],
+        |row| Ok((required::<i64>(&row, 1)?, required::<Vec<u8>>(&row, 2)?)),
+    )?;
+    let Some((generation, ciphertext)) = stored else { return Ok(None) };
+    let key = unwrap(session, &token)?;
+    let plain = seal::open(&key, &ciphertext, &seal::associated(KIND, session, generation))
+        .ok_or(Error::Unsealable(session))?;
+    let text = CString::new(plain.to_vec()).map_err(|_| Error::Unsealable(session))?;
+    Ok(Some(Jsonb::from_text(&text)))
+}
+
+/// Replaces the sealed tokens, as after a refresh at the identity provider. False unless the token is active.
+#[pg_extern(schema = "mcp", security_definer)]
+#[search_path(pg_catalog, pg_temp)]
+fn set_session_oauth_data(
+    token: Option<&str>,
+    oauth_data: Option<Jsonb>,
+) -> Result<bool, pg_sys::panic::ErrorReport> {
+    let Some((session, token)) = active(token)? else { return Ok(false) };
+    let locked = first(
+        sql!("SELECT 1 FROM mcp.sessions WHERE session_id = $1 AND revoked_at IS NULL FOR NO KEY UPDATE"),
+        &[sql_uuid(session).into()],
+        |_| Ok(()),
+    )?;
+    if locked.is_none() {
+        return Ok(false);
+    }
+    match oauth_data {
+        Some(data) => {
+            let data =
+                data.within("oauth_data", settings::max_oauth_data_bytes(), "mcp.max_oauth_data_bytes")?;
+            store(session, &unwrap(session, &token)?, data)?;
+        }
+        None => {
+            run(sql!("DELETE FROM mcp.sealed_tokens WHERE session_id = $1"), &[sql_uuid(session).into()])?;
+        }
+    }
+    Ok(true)
+}
