@@ -36,17 +36,17 @@ case " $PG_MAJORS " in
 *) die "PG_MAJOR=$PG_MAJOR is not supported; use one of: $PG_MAJORS" ;;
 esac
 
-# PostgreSQL refuses to run as root.
-if [ "$(id -u)" -eq 0 ]; then PG_USER=postgres; else PG_USER=$(id -un); fi
+# PostgreSQL refuses to run as root. AS_PG_USER is what to put before its commands.
+if [ "$(id -u)" -eq 0 ]; then
+    PG_USER=postgres
+    AS_PG_USER=(setpriv "--reuid=$PG_USER" "--regid=$PG_USER" --init-groups --reset-env)
+else
+    PG_USER=$(id -un)
+    AS_PG_USER=(env)
+fi
 
 # Runs a command as the user PostgreSQL runs as, from a directory that user can enter.
-as_pg_user() {
-    if [ "$(id -u)" -eq 0 ]; then
-        (cd / && exec setpriv --reuid="$PG_USER" --regid="$PG_USER" --init-groups --reset-env -- "$@")
-    else
-        (cd / && exec "$@")
-    fi
-}
+as_pg_user() { (cd / && exec "${AS_PG_USER[@]}" "$@"); }
 
 # Makes PATH a directory that PG_USER can reach. A checkout in a place PG_USER cannot enter (root's
 # home) gets a link instead, to a directory under PG_USER's home that is named after the checkout.
@@ -80,9 +80,11 @@ PG_CONFIG="$PGBIN/pg_config"
 # cargo-pgrx keeps its configuration here, so that the one in the user's home stays as it is.
 export PGRX_HOME="$ROOT/.pg/pgrx"
 CARGO_PGRX_VERSION=$(sed -n 's/^pgrx = "=\(.*\)"$/\1/p' "$ROOT/Cargo.toml")
-# First what these scripts install (a cargo-pgrx of the right version), then whatever else there is.
-export PATH="$ROOT/.pg/cargo/bin:$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
+# First what these scripts install where the system has none that fits, then whatever else there is.
+export PATH="$ROOT/.pg/cargo/bin:$ROOT/.pg/node/bin:$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
 
+# Where cargo puts what it builds.
+TARGET_DIR=${CARGO_TARGET_DIR:-$ROOT/target}
 # The data, logs and settings of `make run`.
 RUN_DIR="$ROOT/.run"
-export ROOT PG_MAJOR PG_USER PG_TREE PGBIN PG_CONFIG CARGO_PGRX_VERSION RUN_DIR
+export ROOT PG_MAJOR PG_USER PG_TREE PGBIN PG_CONFIG CARGO_PGRX_VERSION TARGET_DIR RUN_DIR
