@@ -340,3 +340,66 @@ unsafe extern "C-unwind" fn on_subtransaction(
         }
     }
 }
+
+#[cfg(any(test, feature = "pg_test"))]
+#[pg_schema]
+mod tests {
+    use super::*;
+
+    fn sign_in() {
+        Spi::run(
+            "SELECT e.status FROM mcp.create_session('https://idp.example', 'alice', NULL, scopes => '{a}') AS c,
+                    LATERAL mcp.enter(c.access_token) AS e",
+        )
+        .unwrap();
+    }
+
+    /// Bytes in the current memory context, after its free lists have been filled once.
+    fn allocated() -> usize {
+        // SAFETY: a valid context.
+        unsafe { pg_sys::MemoryContextMemAllocated(pg_sys::CurrentMemoryContext, true) }
+    }
+
+    #[pg_test]
+    fn readers_allocate_nothing() {
+        sign_in();
+        let before = allocated();
+        for _ in 0..100_000 {
+            for field in [
+                |identity: &Identity| identity.user_id,
+                |identity: &Identity| identity.claims,
+                |identity: &Identity| identity.scopes,
+            ] {
+                assert!(value(field).unwrap().is_some());
+            }
+        }
+        assert_eq!(allocated(), before);
+    }
+
+    #[pg_test]
+    fn an_identity_ends_with_its_session() {
+        sign_in();
+        assert!(value(|identity| identity.user_id).unwrap().is_some());
+        // SAFETY: one thread.
+        unsafe { (*identity()).expires_at = pg_sys::GetCurrentStatementStartTimestamp() };
+        assert!(value(|identity| identity.user_id).unwrap().is_none());
+        assert!(matches!(armed_user(), Err(Error::NobodyArmed)));
+    }
+
+    #[pg_test]
+    fn an_identity_of_another_transaction_is_nobody() {
+        sign_in();
+        // SAFETY: one thread.
+        unsafe { (*identity()).transaction = (*identity()).transaction.wrapping_sub(1) };
+        assert!(value(|identity| identity.user_id).unwrap().is_none());
+        assert_eq!(scopes().unwrap(), Vec::<String>::new());
+        check_unarmed().unwrap();
+    }
+
+    #[pg_test(error = "a tool must not sign in or call tools")]
+    fn a_sealed_tool_cannot_sign_in() {
+        sign_in();
+        seal(true);
+        sign_in();
+    }
+}

@@ -73,7 +73,10 @@ impl Jsonb {
     pub(crate) fn from_text(text: &CStr) -> Self {
         // SAFETY: jsonb_in is strict, takes one cstring and raises an ERROR on anything that is not JSON.
         unsafe {
-            Jsonb(direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(text.as_ptr().into())]).expect("strict"))
+            Jsonb(
+                direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(text.as_ptr().into())])
+                    .expect("strict"),
+            )
         }
     }
 

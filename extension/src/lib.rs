@@ -34,6 +34,33 @@ extension_sql_file!("../sql/identity.sql", requires = [mcp]);
 extension_sql_file!("../sql/sessions.sql", requires = ["tables", "identity"]);
 extension_sql_file!("../sql/policies.sql", requires = ["tables", "identity"]);
 extension_sql_file!("../sql/views.sql", requires = ["policies", "sessions", cleanup::session_stats]);
+extension_sql_file!(
+    "../sql/comments.sql",
+    requires = [
+        "sessions",
+        cleanup::cleanup_expired_sessions,
+        cleanup::session_stats,
+        identity::has_scope,
+        identity::require_user,
+        session::create::create_session,
+        session::enter::touch_session,
+        session::refresh::refresh_session,
+        session::revoke::end_other_sessions,
+        session::revoke::end_session,
+        session::revoke::revoke_session,
+        session::revoke::revoke_session_by_id,
+        session::revoke::revoke_user_sessions,
+        session::sealed::session_oauth_data,
+        session::sealed::set_session_oauth_data,
+        session::state::armed_state,
+        session::state::set_armed_state,
+        session::state::set_session_state,
+        sign_in::begin_sign_in,
+        sign_in::finish_sign_in,
+        worker::worker_status,
+        version,
+    ]
+);
 extension_sql_file!("../sql/grants.sql", finalize);
 
 #[doc(hidden)]

@@ -179,7 +179,7 @@ mod unit {
         assert_eq!(text.len(), LENGTH);
         assert_eq!(
             text.as_str(),
-            "mcps_0000000000000000000000_7n42DGM5Tflk9n8mt7Fhc77n42DGM5Tflk9n8mt7Fhc71qozgi"
+            "mcps_0000000000000000000000_7n42DGM5Tflk9n8mt7Fhc77n42DGM5Tflk9n8mt7Fhc709wiBa"
         );
         assert_eq!(format!("{token:?}"), "mcps_0000000000000000000000_…");
     }

@@ -1,0 +1,72 @@
+-- What a caller did wrong, by SQLSTATE; the texts with their hints once at the end.
+\set QUIET on
+\set VERBOSITY sqlstate
+SELECT mcp.create_session(NULL, 's', NULL);
+SELECT mcp.create_session('i', NULL, NULL);
+SELECT mcp.create_session('', 's', NULL);
+SELECT mcp.create_session('i', '', NULL);
+SELECT mcp.create_session('i', 's', NULL, client_id => '');
+SELECT mcp.create_session('i', 's', NULL, resource => '');
+SELECT mcp.create_session(repeat('i', 3000), 's', NULL);
+SELECT mcp.create_session('i', repeat('s', 3000), NULL);
+SELECT mcp.create_session('i', 's', NULL, scopes => '{a,NULL}');
+SELECT mcp.create_session('i', 's', NULL, scopes => '{"a b"}');
+SELECT mcp.create_session('i', 's', NULL, scopes => '{""}');
+SELECT mcp.create_session('i', 's', NULL, scopes => array_fill('a'::text, '{1000}'));
+SELECT mcp.create_session('i', 's', NULL, claims => '[]');
+SELECT mcp.create_session('i', 's', NULL, metadata => '1');
+SELECT mcp.create_session('i', 's', NULL, claims => jsonb_build_object('a', repeat('x', 20000)));
+SELECT mcp.create_session('i', 's', NULL, metadata => jsonb_build_object('a', repeat('x', 20000)));
+SELECT mcp.create_session('i', 's', NULL, state => jsonb_build_object('a', repeat('x', 70000)));
+SELECT mcp.create_session('i', 's', jsonb_build_object('a', repeat('x', 300000)));
+SELECT mcp.create_session('i', 's', NULL, ttl => '0');
+SELECT mcp.create_session('i', 's', NULL, ttl => '-1 day');
+SELECT mcp.create_session('i', 's', NULL, ttl => '11 years');
+SELECT mcp.create_session('i', 's', NULL, ttl => '178000000 years');
+SELECT mcp.create_session('i', 's', NULL, ttl => '1 year -12 months -1 hour');
+SELECT mcp.create_session('i', 's', NULL, max_lifetime => '0');
+SELECT mcp.create_session('i', 's', NULL, access_ttl => '-1 s');
+SELECT mcp.cleanup_expired_sessions(-1);
+SELECT mcp.cleanup_expired_sessions(NULL, '-1 s');
+SELECT mcp.cleanup_expired_sessions(2147483647, '178000000 years');
+SELECT mcp.cleanup_expired_sessions(NULL, NULL);
+SELECT mcp.begin_sign_in(NULL, repeat('b', 43), '{}');
+SELECT mcp.begin_sign_in('short', repeat('b', 43), '{}');
+SELECT mcp.begin_sign_in(repeat('s', 2000), repeat('b', 43), '{}');
+SELECT mcp.begin_sign_in(repeat('s', 43), repeat('b', 43), NULL);
+SELECT mcp.begin_sign_in(repeat('s', 43), repeat('b', 43), '{}', '0');
+SELECT mcp.begin_sign_in(repeat('s', 43), repeat('b', 43), '{}') IS NOT NULL;
+SELECT mcp.begin_sign_in(repeat('s', 43), repeat('b', 43), '{}');
+SELECT access_token AS token FROM mcp.create_session('i', 'errors', NULL) \gset
+SELECT mcp.set_session_state(:'token', NULL);
+SELECT mcp.set_session_state(:'token', jsonb_build_object('a', repeat('x', 70000)));
+SELECT mcp.set_session_state(NULL, '{}') IS NULL;
+SELECT mcp.set_session_oauth_data(:'token', jsonb_build_object('a', repeat('x', 300000)));
+SELECT mcp.refresh_session('x', NULL, '{"a b"}');
+SELECT mcp.has_scope(NULL) IS NULL;
+-- What tampering with the rows looks like to the holder of the token.
+UPDATE mcp.wrapped_keys SET wrapped = set_byte(wrapped, 30, get_byte(wrapped, 30) # 1)
+ WHERE session_id = (SELECT session_id FROM mcp.sessions WHERE subject = 'errors');
+SELECT mcp.set_session_oauth_data(:'token', '{}');
+SELECT access_token AS token FROM mcp.create_session('i', 'swap one', '{"of": "one"}') \gset
+SELECT access_token AS other FROM mcp.create_session('i', 'swap two', '{"of": "two"}') \gset
+UPDATE mcp.sealed_tokens AS t SET ciphertext = o.ciphertext FROM mcp.sealed_tokens AS o
+ WHERE t.session_id = (SELECT session_id FROM mcp.sessions WHERE subject = 'swap one')
+   AND o.session_id = (SELECT session_id FROM mcp.sessions WHERE subject = 'swap two');
+SELECT mcp.session_oauth_data(:'token');
+SELECT mcp.session_oauth_data(:'other');
+-- Settings.
+SET mcp.session_ttl = 0;
+SET mcp.refresh_grace = '2 h';
+SET mcp.misspelt = 1;
+SET mcp.key_file = '/nowhere';
+SET ROLE regress_nobody;
+SET mcp.session_ttl = 10;
+SET mcp.supabase_claims = on;
+SHOW mcp.key_file;
+RESET ROLE;
+\set VERBOSITY default
+SELECT mcp.create_session('i', 's', NULL, ttl => '11 years');
+SELECT mcp.create_session('i', 's', NULL, scopes => '{"a b"}');
+SELECT mcp.create_session('i', 's', NULL, state => jsonb_build_object('a', repeat('x', 70000)));
+SELECT mcp.require_user();
