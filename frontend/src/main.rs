@@ -1,1 +1,158 @@
-fn main() {}
+//! HTTP in front of the `mcp_sessions` extension: sign-in, MCP, and nothing kept in memory.
+
+#![forbid(unsafe_code)]
+
+mod accept;
+mod account;
+mod admin;
+mod app;
+mod authorization_server;
+mod config;
+mod cors;
+mod credentials;
+mod database;
+mod error;
+mod gate;
+mod idp;
+mod mcp;
+mod metrics;
+mod pages;
+mod query;
+mod random;
+mod redact;
+mod respond;
+mod router;
+mod server;
+mod sessions;
+mod sign_in;
+mod telemetry;
+mod token;
+
+use std::{fmt::Display, io, net::SocketAddr, process::ExitCode, sync::Arc};
+
+use tokio::{
+    net::TcpListener,
+    runtime,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    app::App,
+    config::{Config, ProcessEnvironment},
+    server::Limits,
+};
+
+/// `EX_USAGE` of sysexits(3): the settings are wrong.
+const BAD_SETTINGS: u8 = 64;
+/// `EX_UNAVAILABLE`: something outside is in the way.
+const UNAVAILABLE: u8 = 69;
+/// Probes and scrapers are few.
+const ADMIN_CONNECTIONS: usize = 64;
+
+fn main() -> ExitCode {
+    let environment = ProcessEnvironment;
+    let logging = telemetry::start(&environment);
+    let (config, logging) = match (Config::read(&environment), logging) {
+        (Ok(config), Ok(())) => (config, ()),
+        (config, logging) => {
+            for fault in config.err().map(|faults| faults.to_string()).iter().flat_map(|text| text.lines()) {
+                complain(fault);
+            }
+            logging.err().into_iter().flatten().for_each(complain);
+            return ExitCode::from(BAD_SETTINGS);
+        }
+    };
+    let () = logging;
+    let finished = runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .and_then(|runtime| runtime.block_on(run(config)));
+    match finished {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(error);
+            ExitCode::from(UNAVAILABLE)
+        }
+    }
+}
+
+async fn run(config: Config) -> io::Result<()> {
+    let stop = stop_on_signal()?;
+    let listener = listen(config.bind).await?;
+    let admin_listener = match config.admin_bind {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
+    let limits = Limits { max_connections: config.max_connections, grace: config.shutdown_grace };
+    let admin_limits = Limits { max_connections: ADMIN_CONNECTIONS, grace: config.shutdown_grace };
+    // Streams outlive the signal, up to the end of the grace.
+    let streams = CancellationToken::new();
+    let app = Arc::new(App::new(config, streams.clone())?);
+    tracing::info!(address = %listener.local_addr()?, url = app.public_url.origin(), "listening");
+    tokio::spawn(report_readiness(app.clone()));
+
+    let public = server::serve(listener, limits, &app.metrics, stop.clone(), {
+        let app = app.clone();
+        move |peer, request| {
+            let app = app.clone();
+            async move { router::handle(&app, peer, request).await }
+        }
+    });
+    let admin = async {
+        let Some(listener) = admin_listener else { return };
+        let app = app.clone();
+        let metrics = metrics::Metrics::new();
+        server::serve(listener, admin_limits, &metrics, stop.clone(), move |_, request| {
+            let app = app.clone();
+            async move { admin::handle(&app, request).await }
+        })
+        .await;
+    };
+    tokio::join!(public, admin);
+    streams.cancel();
+    app.sessions.close();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+}
+
+/// SIGTERM or SIGINT drains; a second one ends the process at once.
+fn stop_on_signal() -> io::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let token = stop.clone();
+    tokio::spawn(async move {
+        for round in 0.. {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if round > 0 {
+                std::process::exit(130);
+            }
+            tracing::info!("stopping: requests in progress may end");
+            token.cancel();
+        }
+    });
+    Ok(stop)
+}
+
+/// Says at once what would otherwise show at the first request only. It changes nothing: a database that is
+/// down may come up.
+async fn report_readiness(app: Arc<App>) {
+    match admin::check(&app).await {
+        Ok(extension) => tracing::info!(extension, "the database is ready"),
+        Err(reason) => tracing::warn!(reason, "the database is not ready"),
+    }
+}
+
+fn complain(what: impl Display) {
+    eprintln!("mcp-frontend: {what}");
+}

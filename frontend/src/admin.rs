@@ -1,0 +1,110 @@
+//! The admin listener, for the platform and not for clients: no secrets, but not for the internet either.
+//!
+//! | route | |
+//! |---|---|
+//! | `/live` | 200 while the process serves |
+//! | `/ready` | 200 while the database answers and has an extension that fits; 503 with the reason otherwise |
+//! | `/metrics` | Prometheus' text format |
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use serde_json::json;
+use tokio::time;
+
+use crate::{
+    app::App,
+    respond::{self, Body},
+};
+
+/// A probe has to know soon.
+const PROBE: Duration = Duration::from_secs(2);
+const EXPOSITION: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The version that this frontend was made with.
+const OURS: &str = env!("CARGO_PKG_VERSION");
+
+/// Answers one request of the admin listener.
+pub async fn handle<B>(app: &App, request: Request<B>) -> Response<Body> {
+    let mut response = match (request.method().as_str(), request.uri().path()) {
+        ("GET" | "HEAD", "/live") => respond::text(StatusCode::OK, "ok\n"),
+        ("GET" | "HEAD", "/ready") => readiness(app).await,
+        ("GET" | "HEAD", "/metrics") => respond::content(
+            StatusCode::OK,
+            EXPOSITION,
+            Bytes::from(app.metrics.render(&app.sessions.pools())),
+        ),
+        (_, "/live" | "/ready" | "/metrics") => respond::text(StatusCode::METHOD_NOT_ALLOWED, "GET\n"),
+        _ => respond::text(StatusCode::NOT_FOUND, "/live, /ready and /metrics are here\n"),
+    };
+    respond::harden(&mut response, false);
+    response
+}
+
+async fn readiness(app: &App) -> Response<Body> {
+    match check(app).await {
+        Ok(extension) => respond::json(
+            StatusCode::OK,
+            &json!({"status": "ready", "frontend": OURS, "extension": extension}),
+        ),
+        Err(reason) => {
+            let body = json!({"status": "not_ready", "frontend": OURS, "reason": reason});
+            respond::json(StatusCode::SERVICE_UNAVAILABLE, &body)
+        }
+    }
+}
+
+/// The extension's version where both logins reach one that fits; otherwise the reason, in a sentence.
+pub async fn check(app: &App) -> Result<String, String> {
+    let versions = match time::timeout(PROBE, app.sessions.versions()).await {
+        Err(_) => return Err("the database does not answer".into()),
+        Ok(Err(error)) => return Err(reason(&error)),
+        Ok(Ok(versions)) => versions,
+    };
+    if versions.auth != versions.exec {
+        return Err(format!(
+            "the two logins reach different databases: extension {} and {}",
+            versions.auth, versions.exec
+        ));
+    }
+    if fits(&versions.auth) {
+        Ok(versions.auth)
+    } else {
+        Err(format!(
+            "the extension is {}, this frontend is {OURS}: ALTER EXTENSION mcp_sessions UPDATE, or upgrade",
+            versions.auth
+        ))
+    }
+}
+
+/// Down to the server's own words, which name the missing function, role or password.
+fn reason(error: &(dyn std::error::Error + 'static)) -> String {
+    match error.source() {
+        Some(source) => reason(source),
+        None => error.to_string(),
+    }
+}
+
+/// Versions fit while the first two numbers are the same.
+fn fits(extension: &str) -> bool {
+    let release = |version: &str| {
+        let mut parts = version.split('.').map(ToOwned::to_owned);
+        (parts.next(), parts.next())
+    };
+    release(extension) == release(OURS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_fit_by_release() {
+        let (release, _) = OURS.rsplit_once('.').unwrap();
+        assert!(fits(OURS));
+        assert!(fits(&format!("{release}.99")));
+        assert!(!fits(&format!("9{release}.0")));
+        assert!(!fits(""));
+        assert!(!fits(release.split('.').next().unwrap()));
+    }
+}

@@ -1,0 +1,73 @@
+//! What every request shares. None of it is state that correctness needs: any other process has the same.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    authorization_server::metadata,
+    config::{Config, PublicUrl},
+    database::Database,
+    gate::Gate,
+    idp::IdentityProvider,
+    mcp::{self, Mcp},
+    metrics::Metrics,
+    sessions::Sessions,
+};
+
+/// The other end of a connection.
+pub struct Peer {
+    pub address: SocketAddr,
+}
+
+/// The application behind the listener.
+pub struct App {
+    pub public_url: PublicUrl,
+    /// What challenges point to.
+    pub metadata_url: String,
+    pub gate: Gate,
+    pub cookie_door: bool,
+    pub session_ttl: Duration,
+    pub sessions: Arc<Sessions>,
+    pub provider: IdentityProvider,
+    pub mcp: Mcp,
+    pub metrics: Metrics,
+}
+
+impl App {
+    /// `stop` ends streams that are still open.
+    ///
+    /// # Errors
+    ///
+    /// Where the certificates that a database login trusts cannot be read.
+    pub fn new(config: Config, stop: CancellationToken) -> io::Result<Self> {
+        let pool = |target| Database::new(target, config.pool_size, config.request_timeout);
+        let sessions = Arc::new(Sessions::new(
+            pool(&config.auth_database)?,
+            pool(&config.exec_database)?,
+            config.public_url.join(mcp::PATH),
+        ));
+        Ok(Self {
+            metadata_url: config.public_url.join(metadata::MCP_RESOURCE_PATH),
+            gate: Gate::new(&config.public_url, config.bind, &config.allowed_hosts, &config.allowed_origins),
+            cookie_door: config.cookie_door,
+            session_ttl: config.session_ttl,
+            provider: IdentityProvider::new(config.provider, &config.public_url),
+            mcp: Mcp::new(sessions.clone(), config.max_body_bytes, config.request_timeout, stop),
+            metrics: Metrics::new(),
+            public_url: config.public_url,
+            sessions,
+        })
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::config::tests::read;
+
+    /// An application with default settings but for `changes`; its databases are never asked.
+    pub fn app(changes: &[(&'static str, &'static str)]) -> App {
+        App::new(read(changes).unwrap(), CancellationToken::new()).unwrap()
+    }
+}

@@ -1,0 +1,3 @@
+//! The frontend as OAuth's authorization server for MCP clients.
+
+pub mod metadata;

@@ -1,0 +1,187 @@
+//! Where a request may carry its session token, and what is wrong with one that carries it badly.
+//!
+//! Three doors: `Authorization: Bearer`, `X-MCP-Session-ID`, and the cookie `mcp_session_id` where the
+//! operator opened that one. Never the query string, never the body.
+
+use http::{HeaderMap, HeaderName, header};
+
+use crate::token::SessionToken;
+
+/// The header that carries a session token for clients that cannot set `Authorization`.
+pub const SESSION_HEADER: HeaderName = HeaderName::from_static("x-mcp-session-id");
+/// The cookie that carries a session token where `MCP_COOKIE_DOOR=on`.
+pub const SESSION_COOKIE: &str = "mcp_session_id";
+
+/// What a request presented.
+#[derive(Debug)]
+pub enum Credential {
+    /// A text that may be a session token.
+    Token(SessionToken),
+    /// A text that cannot be one: the answer is that of an unknown token, without a query.
+    NotAToken,
+}
+
+/// A request whose credentials cannot be told apart: 400.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialFault {
+    #[error("the {0} header is repeated")]
+    Repeated(HeaderName),
+    #[error("the {0} header is malformed")]
+    Malformed(HeaderName),
+    #[error("the request carries two different session tokens")]
+    Different,
+}
+
+/// The one credential of a request; `None` where it has none.
+///
+/// Another scheme than Bearer counts as none (RFC 6750 §3.1), and so does an empty value.
+pub fn extract(headers: &HeaderMap, cookie_door: bool) -> Result<Option<Credential>, CredentialFault> {
+    let bearer = single(headers, header::AUTHORIZATION)?.map(bearer).transpose()?.flatten();
+    let named = single(headers, SESSION_HEADER)?.filter(|value| !value.is_empty());
+    let mut texts: Vec<&str> = bearer.into_iter().chain(named).collect();
+    if cookie_door {
+        texts.extend(cookies(headers, SESSION_COOKIE));
+    }
+    let Some(first) = texts.first() else { return Ok(None) };
+    if texts.iter().any(|text| text != first) {
+        return Err(CredentialFault::Different);
+    }
+    if first.contains([' ', '\t', ',']) {
+        return Err(CredentialFault::Malformed(if bearer.is_some() {
+            header::AUTHORIZATION
+        } else {
+            SESSION_HEADER
+        }));
+    }
+    Ok(Some(SessionToken::parse(first).map_or(Credential::NotAToken, Credential::Token)))
+}
+
+/// Every value of the cookie `name`, in the order sent (RFC 6265 §5.4).
+pub fn cookies<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(move |pair| {
+            let (key, value) = pair.trim().split_once('=')?;
+            (key == name && !value.is_empty()).then_some(value)
+        })
+}
+
+fn single(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, CredentialFault> {
+    let mut values = headers.get_all(&name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(CredentialFault::Repeated(name));
+    }
+    match value.to_str() {
+        Ok(text) => Ok(Some(text.trim())),
+        Err(_) => Err(CredentialFault::Malformed(name)),
+    }
+}
+
+fn bearer(value: &str) -> Result<Option<&str>, CredentialFault> {
+    let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        // "Bearer\ttoken" and "Bearer,token" are slips, not other schemes.
+        let slip =
+            scheme.len() > 6 && scheme.is_char_boundary(6) && scheme[..6].eq_ignore_ascii_case("bearer");
+        return if slip { Err(CredentialFault::Malformed(header::AUTHORIZATION)) } else { Ok(None) };
+    }
+    Ok(Some(rest.trim()).filter(|token| !token.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn token(letter: &str) -> String {
+        format!("mcps_{}_{}", letter.repeat(22), letter.repeat(50))
+    }
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        map
+    }
+
+    /// What a case expects: nobody, a token of that letter, a text that is no token, or a fault.
+    #[derive(Debug, PartialEq)]
+    enum Expect {
+        Nobody,
+        Token(&'static str),
+        NotAToken,
+        Fault(CredentialFault),
+    }
+    use Expect::*;
+
+    #[test]
+    fn each_door_and_each_misuse() {
+        let (a, b) = (token("a"), token("b"));
+        let bearer_a = format!("Bearer {a}");
+        let cookie_a = format!("theme=dark; mcp_session_id={a}");
+        type Headers<'a> = &'a [(&'static str, &'a str)];
+        let cases: &[(Headers<'_>, bool, Expect)] = &[
+            (&[], true, Nobody),
+            (&[("authorization", &bearer_a)], false, Token("a")),
+            (&[("authorization", &format!("bearer  {a} "))], false, Token("a")),
+            (&[("authorization", &format!("BEARER {a}"))], false, Token("a")),
+            (&[("x-mcp-session-id", &a)], false, Token("a")),
+            (&[("x-mcp-session-id", "")], false, Nobody),
+            (&[("x-mcp-session-id", "null")], false, NotAToken),
+            (&[("authorization", "Bearer ")], false, Nobody),
+            (&[("authorization", "Bearer")], false, Nobody),
+            (&[("authorization", "Basic dXNlcjpwYXNz")], false, Nobody),
+            (&[("authorization", "Bearer eyJhbGciOiJub25lIn0.e30.")], false, NotAToken),
+            (&[("authorization", &format!("Bearer {a},{b}"))], false, Fault(malformed())),
+            (&[("authorization", &format!("Bearer {a} {b}"))], false, Fault(malformed())),
+            (&[("authorization", &format!("Bearer\t{a}"))], false, Fault(malformed())),
+            (&[("authorization", "Bearer \u{e9}")], false, Fault(malformed())),
+            (
+                &[("authorization", &bearer_a), ("authorization", &bearer_a)],
+                false,
+                Fault(CredentialFault::Repeated(header::AUTHORIZATION)),
+            ),
+            (
+                &[("x-mcp-session-id", &a), ("x-mcp-session-id", &a)],
+                false,
+                Fault(CredentialFault::Repeated(SESSION_HEADER)),
+            ),
+            (&[("authorization", &bearer_a), ("x-mcp-session-id", &a)], false, Token("a")),
+            (
+                &[("authorization", &bearer_a), ("x-mcp-session-id", &b)],
+                false,
+                Fault(CredentialFault::Different),
+            ),
+            (&[("cookie", &cookie_a)], false, Nobody),
+            (&[("cookie", &cookie_a)], true, Token("a")),
+            (&[("cookie", &cookie_a), ("x-mcp-session-id", &a)], true, Token("a")),
+            (&[("cookie", &cookie_a), ("x-mcp-session-id", &b)], true, Fault(CredentialFault::Different)),
+            (&[("cookie", &cookie_a), ("x-mcp-session-id", &b)], false, Token("b")),
+            (
+                &[("cookie", &format!("mcp_session_id={a}; mcp_session_id={b}"))],
+                true,
+                Fault(CredentialFault::Different),
+            ),
+            (&[("cookie", &format!("xmcp_session_id={a}; mcp_session_id="))], true, Nobody),
+        ];
+        for (pairs, door, expected) in cases {
+            let found = match extract(&headers(pairs), *door) {
+                Ok(None) => Nobody,
+                Ok(Some(Credential::NotAToken)) => NotAToken,
+                Ok(Some(Credential::Token(found))) => Token(if found.expose() == a { "a" } else { "b" }),
+                Err(fault) => Fault(fault),
+            };
+            assert_eq!(&found, expected, "{pairs:?} with the cookie door {door}");
+        }
+    }
+
+    fn malformed() -> CredentialFault {
+        CredentialFault::Malformed(header::AUTHORIZATION)
+    }
+}

@@ -1,0 +1,90 @@
+//! The one HTTP client towards identity providers: no redirects, a total deadline, a cap on every body.
+
+use std::{sync::OnceLock, time::Duration};
+
+use http::StatusCode;
+use reqwest::{Client, RequestBuilder, redirect};
+use serde::de::DeserializeOwned;
+
+use crate::idp::ProviderFault;
+
+/// How long one request may take, from connecting to the last byte.
+const DEADLINE: Duration = Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// The largest discovery document that is read, in bytes.
+pub const DISCOVERY_LIMIT: usize = 64 << 10;
+/// The largest answer of any other kind that is read, in bytes.
+pub const ANSWER_LIMIT: usize = 1 << 20;
+
+/// The client, made at the first sign-in: loading the system's certificates takes longer than starting.
+pub fn client() -> Result<&'static Client, ProviderFault> {
+    static CLIENT: OnceLock<Client> = OnceLock::new();
+    if let Some(client) = CLIENT.get() {
+        return Ok(client);
+    }
+    let client = Client::builder()
+        .redirect(redirect::Policy::none())
+        .connect_timeout(CONNECT)
+        .timeout(DEADLINE)
+        .user_agent(concat!("mcp-frontend/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(ProviderFault::Unreachable)?;
+    Ok(CLIENT.get_or_init(|| client))
+}
+
+/// The status and the whole body of an answer, no longer than `limit`.
+pub async fn fetch(request: RequestBuilder, limit: usize) -> Result<(StatusCode, Vec<u8>), ProviderFault> {
+    let mut response = request.send().await.map_err(transport)?;
+    if response.content_length().is_some_and(|length| length > limit as u64) {
+        return Err(too_long(limit));
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(transport)? {
+        if body.len() + chunk.len() > limit {
+            return Err(too_long(limit));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok((response.status(), body))
+}
+
+/// The JSON of an answer that must be a 200.
+pub async fn fetch_json<T: DeserializeOwned>(
+    request: RequestBuilder,
+    limit: usize,
+) -> Result<T, ProviderFault> {
+    let (status, body) = fetch(request, limit).await?;
+    if status != StatusCode::OK {
+        return Err(ProviderFault::Status(status));
+    }
+    json(&body)
+}
+
+/// Reads JSON; the fault names the place, never the content, which may be a token.
+pub fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ProviderFault> {
+    serde_json::from_slice(body).map_err(|error| {
+        ProviderFault::Garbage(format!(
+            "{:?} error in JSON, line {} column {}",
+            error.classify(),
+            error.line(),
+            error.column()
+        ))
+    })
+}
+
+fn transport(error: reqwest::Error) -> ProviderFault {
+    // The URL may carry a code.
+    let error = error.without_url();
+    if error.is_timeout() {
+        ProviderFault::Timeout
+    } else if error.is_connect() || error.is_request() {
+        ProviderFault::Unreachable(error)
+    } else {
+        ProviderFault::Garbage("the connection broke".into())
+    }
+}
+
+fn too_long(limit: usize) -> ProviderFault {
+    ProviderFault::Garbage(format!("longer than {limit} bytes"))
+}

@@ -1,0 +1,307 @@
+//! Any OpenID provider: discovery, authorization code with PKCE, ID token (OpenID Connect Core 1.0).
+
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokio::sync::Mutex;
+use url::Url;
+
+use crate::{
+    config::{is_loopback, secure_or_loopback},
+    idp::{
+        Incoming, Outgoing, Principal, ProviderFault, http as provider,
+        jwt::{Audience, Expected, KeySet},
+    },
+};
+
+/// How long a discovery document is used before it is fetched again.
+const KEEP: Duration = Duration::from_secs(3600);
+/// Claims of the protocol, which say nothing of the person.
+const PROTOCOL_CLAIMS: &[&str] =
+    &["iss", "sub", "aud", "azp", "exp", "iat", "nbf", "jti", "nonce", "at_hash", "c_hash", "s_hash"];
+
+/// An OpenID provider, asked at the first sign-in and not before.
+pub struct Oidc {
+    issuer: String,
+    client_id: String,
+    client_secret: Option<SecretString>,
+    scopes: String,
+    redirect_uri: String,
+    metadata: Mutex<Option<(Metadata, Instant)>>,
+    keys: KeySet,
+}
+
+/// What is used of a discovery document (OpenID Connect Discovery §3).
+#[derive(Debug, Clone, Deserialize)]
+struct Metadata {
+    issuer: String,
+    authorization_endpoint: Url,
+    token_endpoint: Url,
+    jwks_uri: Url,
+    userinfo_endpoint: Option<Url>,
+    #[serde(default)]
+    token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    #[serde(default)]
+    authorization_response_iss_parameter_supported: bool,
+}
+
+#[derive(Deserialize)]
+struct TokenAnswer {
+    id_token: String,
+    access_token: String,
+    refresh_token: Option<String>,
+    expires_in: Option<f64>,
+    scope: Option<String>,
+    token_type: String,
+}
+
+#[derive(Deserialize)]
+struct TokenError {
+    error: String,
+}
+
+impl Oidc {
+    pub fn new(
+        issuer: String,
+        client_id: String,
+        client_secret: Option<SecretString>,
+        scopes: String,
+        redirect_uri: String,
+    ) -> Self {
+        Self {
+            issuer,
+            client_id,
+            client_secret,
+            scopes,
+            redirect_uri,
+            metadata: Mutex::new(None),
+            keys: KeySet::new(),
+        }
+    }
+
+    pub async fn authorization_url(&self, outgoing: &Outgoing<'_>) -> Result<Url, ProviderFault> {
+        let mut url = self.metadata().await?.authorization_endpoint;
+        let mut query = url.query_pairs_mut();
+        query
+            .append_pair("response_type", "code")
+            .append_pair("client_id", &self.client_id)
+            .append_pair("redirect_uri", &self.redirect_uri)
+            .append_pair("scope", &self.scopes)
+            .append_pair("state", outgoing.state)
+            .append_pair("nonce", outgoing.nonce)
+            .append_pair("code_challenge", outgoing.challenge)
+            .append_pair("code_challenge_method", "S256");
+        if let Some(hint) = outgoing.login_hint {
+            query.append_pair("login_hint", hint);
+        }
+        drop(query);
+        Ok(url)
+    }
+
+    pub async fn redeem(&self, incoming: &Incoming<'_>) -> Result<Principal, ProviderFault> {
+        let metadata = self.metadata().await?;
+        // Mix-up defence (RFC 9207 §2.4): wrong is refused, and so is absent where it was promised.
+        match incoming.iss {
+            Some(iss) if iss != self.issuer => return Err(ProviderFault::WrongIssuer),
+            None if metadata.authorization_response_iss_parameter_supported => {
+                return Err(ProviderFault::WrongIssuer);
+            }
+            _ => {}
+        }
+        let tokens = self.exchange(&metadata, incoming).await?;
+        let expected = Expected {
+            issuers: std::slice::from_ref(&self.issuer),
+            audience: Audience::Only(&self.client_id),
+            nonce: Some(incoming.nonce),
+        };
+        let verified = self.keys.verify(&metadata.jwks_uri, &tokens.id_token, &expected).await?;
+        let subject = verified["sub"].as_str().unwrap_or_default().to_owned();
+        let mut claims = person(verified);
+        if let Some(endpoint) = &metadata.userinfo_endpoint
+            && !claims.contains_key("email")
+        {
+            // Providers may keep the profile out of the ID token (§5.4); the ID token wins where both speak.
+            let mut profile = person(self.userinfo(endpoint, &tokens.access_token, &subject).await?);
+            profile.append(&mut claims);
+            claims = profile;
+        }
+        let expires_at = tokens
+            .expires_in
+            .filter(|seconds| (0.0..1e9).contains(seconds))
+            .map(|seconds| (chrono::Utc::now() + Duration::from_secs_f64(seconds)).to_rfc3339());
+        let oauth_data = json!({
+            "access_token": tokens.access_token,
+            "refresh_token": tokens.refresh_token,
+            "id_token": tokens.id_token,
+            "token_type": tokens.token_type,
+            "scope": tokens.scope,
+            "expires_at": expires_at,
+        });
+        Ok(Principal { issuer: self.issuer.clone(), subject, claims, oauth_data })
+    }
+
+    async fn exchange(
+        &self,
+        metadata: &Metadata,
+        incoming: &Incoming<'_>,
+    ) -> Result<TokenAnswer, ProviderFault> {
+        let mut form = vec![
+            ("grant_type", "authorization_code"),
+            ("code", incoming.code),
+            ("redirect_uri", &self.redirect_uri),
+            ("code_verifier", incoming.verifier),
+        ];
+        let mut request = provider::client()?.post(metadata.token_endpoint.clone());
+        match &self.client_secret {
+            None => form.push(("client_id", &self.client_id)),
+            Some(secret) if metadata.takes_basic() => {
+                // RFC 6749 §2.3.1 encodes both parts as a form before Basic encodes the pair.
+                let encode =
+                    |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+                request = request.basic_auth(encode(&self.client_id), Some(encode(secret.expose_secret())));
+            }
+            Some(secret) => {
+                form.extend([
+                    ("client_id", self.client_id.as_str()),
+                    ("client_secret", secret.expose_secret()),
+                ]);
+            }
+        }
+        let (status, body) = provider::fetch(request.form(&form), provider::ANSWER_LIMIT).await?;
+        match status {
+            StatusCode::OK => provider::json(&body),
+            StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED => {
+                let TokenError { error } = provider::json(&body)?;
+                Err(match error.as_str() {
+                    "invalid_grant" => ProviderFault::CodeRefused(error),
+                    "invalid_client" | "unauthorized_client" => ProviderFault::ClientRefused(error),
+                    _ => ProviderFault::Status(status),
+                })
+            }
+            status => Err(ProviderFault::Status(status)),
+        }
+    }
+
+    async fn userinfo(
+        &self,
+        endpoint: &Url,
+        access_token: &str,
+        subject: &str,
+    ) -> Result<Map<String, Value>, ProviderFault> {
+        let request = provider::client()?.get(endpoint.clone()).bearer_auth(access_token);
+        let profile: Map<String, Value> = provider::fetch_json(request, provider::ANSWER_LIMIT).await?;
+        // §5.3.2: without this check another person's profile could be put in.
+        if profile.get("sub").and_then(Value::as_str) != Some(subject) {
+            return Err(ProviderFault::Garbage("the profile is another subject's".into()));
+        }
+        Ok(profile)
+    }
+
+    async fn metadata(&self) -> Result<Metadata, ProviderFault> {
+        let mut cached = self.metadata.lock().await;
+        if let Some((metadata, fetched)) = &*cached
+            && fetched.elapsed() < KEEP
+        {
+            return Ok(metadata.clone());
+        }
+        let url = format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/'));
+        let metadata: Metadata =
+            provider::fetch_json(provider::client()?.get(url), provider::DISCOVERY_LIMIT).await?;
+        self.check(&metadata)?;
+        let (metadata, _) = cached.insert((metadata, Instant::now()));
+        Ok(metadata.clone())
+    }
+
+    /// The document has to be this issuer's, and its endpoints no weaker than the issuer itself.
+    fn check(&self, metadata: &Metadata) -> Result<(), ProviderFault> {
+        if metadata.issuer != self.issuer {
+            return Err(ProviderFault::WrongIssuer);
+        }
+        let local = Url::parse(&self.issuer).is_ok_and(|issuer| is_loopback(&issuer));
+        let endpoints = [&metadata.authorization_endpoint, &metadata.token_endpoint, &metadata.jwks_uri];
+        for endpoint in endpoints.into_iter().chain(&metadata.userinfo_endpoint) {
+            let allowed =
+                if local { secure_or_loopback(endpoint).is_ok() } else { endpoint.scheme() == "https" };
+            if !allowed {
+                return Err(ProviderFault::Garbage("an endpoint is not https".into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Metadata {
+    /// Basic is the default where the document is silent (Discovery §3), and preferred where there is a choice.
+    fn takes_basic(&self) -> bool {
+        match &self.token_endpoint_auth_methods_supported {
+            None => true,
+            Some(methods) => methods.iter().any(|method| method == "client_secret_basic"),
+        }
+    }
+}
+
+fn person(mut claims: Map<String, Value>) -> Map<String, Value> {
+    claims.retain(|name, _| !PROTOCOL_CLAIMS.contains(&name.as_str()));
+    claims
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn provider(issuer: &str) -> Oidc {
+        Oidc::new(issuer.into(), "mcp".into(), None, "openid".into(), "https://h/auth/callback".into())
+    }
+
+    fn metadata(changes: Value) -> Metadata {
+        let mut document = json!({
+            "issuer": "https://id.example.com",
+            "authorization_endpoint": "https://id.example.com/authorize",
+            "token_endpoint": "https://id.example.com/token",
+            "jwks_uri": "https://id.example.com/jwks",
+        });
+        document.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        serde_json::from_value(document).unwrap()
+    }
+
+    #[test]
+    fn a_document_of_another_issuer_is_refused() {
+        assert!(provider("https://id.example.com").check(&metadata(json!({}))).is_ok());
+        for issuer in ["https://id.example.com/", "https://id.example.com/tenant", "https://ID.example.com"] {
+            let checked = provider(issuer).check(&metadata(json!({})));
+            assert!(matches!(checked, Err(ProviderFault::WrongIssuer)), "{issuer}");
+        }
+    }
+
+    #[test]
+    fn endpoints_are_no_weaker_than_the_issuer() {
+        for endpoint in ["http://id.example.com/x", "http://127.0.0.1/x", "ftp://id.example.com/x"] {
+            for name in ["authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint"] {
+                let document = metadata(json!({ name: endpoint }));
+                assert!(provider("https://id.example.com").check(&document).is_err(), "{name} {endpoint}");
+            }
+        }
+        let local =
+            metadata(json!({"issuer": "http://127.0.0.1:8090", "token_endpoint": "http://127.0.0.1:8090/t"}));
+        assert!(provider("http://127.0.0.1:8090").check(&local).is_ok());
+    }
+
+    #[test]
+    fn basic_is_preferred_and_the_default() {
+        assert!(metadata(json!({})).takes_basic());
+        let methods =
+            |list: Value| metadata(json!({"token_endpoint_auth_methods_supported": list})).takes_basic();
+        assert!(methods(json!(["client_secret_post", "client_secret_basic"])));
+        assert!(!methods(json!(["client_secret_post"])));
+    }
+
+    #[test]
+    fn the_protocols_own_claims_are_not_the_persons() {
+        let claims = json!({"iss": "x", "sub": "y", "nonce": "z", "email": "a@example.com", "org_id": "o"});
+        let kept = person(claims.as_object().unwrap().clone());
+        assert_eq!(kept.keys().collect::<Vec<_>>(), ["email", "org_id"]);
+    }
+}

@@ -1,0 +1,426 @@
+//! The MCP endpoint: Streamable HTTP without transport sessions, every revision at one URL.
+//!
+//! The order is fixed: content type and body limit → JSON → era and headers → one SQL call that
+//! authenticates, slides, arms and runs. `Host`, `Origin` and the presence of a credential were checked by
+//! the router before. rmcp builds and shapes the answers; what it never sees is the session token.
+
+mod envelope;
+mod era;
+mod handler;
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http_body_util::{BodyExt, Collected, Full, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+use rmcp::transport::streamable_http_server::{
+    StreamableHttpServerConfig, StreamableHttpService, session::never::NeverSessionManager,
+};
+use serde::Serialize;
+use serde_json::{Value, json, value::RawValue};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    accept,
+    credentials::{Credential, SESSION_HEADER},
+    error::{Fault, Kind},
+    mcp::{
+        envelope::{INTERNAL_ERROR, INVALID_REQUEST, Malformed, Message, Payload},
+        era::{Action, Era, Violation},
+        handler::{Caller, Handler},
+    },
+    respond::{self, Body},
+    sessions::{Refusal, Sessions},
+    token::SessionToken,
+};
+
+/// The path of the endpoint; with a slash behind it, it is the same.
+pub const PATH: &str = "/mcp/v1";
+/// More messages than any client puts into a batch.
+const LONGEST_BATCH: usize = 50;
+/// rmcp answers only clients that take both; which one it is, it decides by what the handler sends.
+const BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// The endpoint.
+pub struct Mcp {
+    wire: StreamableHttpService<Handler, NeverSessionManager>,
+    sessions: Arc<Sessions>,
+    max_body_bytes: usize,
+    deadline: Duration,
+}
+
+/// An answer that is no result: a fault of HTTP or of the protocol, with the id it answers to.
+struct Failure {
+    fault: Fault,
+    id: Option<Box<RawValue>>,
+    rpc: Option<(i32, Option<Value>)>,
+}
+
+impl Mcp {
+    /// `deadline` bounds a request from its last byte to the first of its answer; `stop` ends open streams.
+    pub fn new(
+        sessions: Arc<Sessions>,
+        max_body_bytes: usize,
+        deadline: Duration,
+        stop: CancellationToken,
+    ) -> Self {
+        let handler = Handler::new(sessions.clone());
+        // Host and Origin were checked for every route alike.
+        let config = StreamableHttpServerConfig::default()
+            .disable_allowed_hosts()
+            .with_legacy_session_mode(false)
+            .with_json_response(true)
+            .with_max_request_body_bytes(max_body_bytes)
+            .with_cancellation_token(stop);
+        let wire = StreamableHttpService::new(
+            move || Ok(handler.clone()),
+            Arc::new(NeverSessionManager::default()),
+            config,
+        );
+        Self { wire, sessions, max_body_bytes, deadline }
+    }
+
+    /// Answers a POST. A fault is left in the response's extensions for the log.
+    pub async fn post(
+        &self,
+        request: Request<Incoming>,
+        credential: Credential,
+        request_id: &str,
+        metadata_url: &str,
+    ) -> Response<Body> {
+        // Twice the deadline of a query: the body may take as long to come in.
+        let answered = tokio::time::timeout(self.deadline * 2, self.answer(request, credential));
+        let failure = match answered.await {
+            Ok(Ok(response)) => return response,
+            Ok(Err(failure)) => failure,
+            Err(_) => Fault::deadline().into(),
+        };
+        failure.into_response(request_id, metadata_url)
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        credential: Credential,
+    ) -> Result<Response<Body>, Failure> {
+        check_media_types(request.headers())?;
+        let (mut parts, body) = request.into_parts();
+        let body = self.read(body).await?;
+        // A token may be nowhere but in the caller: rmcp logs what it is given.
+        for name in [header::AUTHORIZATION, header::COOKIE, SESSION_HEADER] {
+            parts.headers.remove(name);
+        }
+        parts.headers.insert(header::ACCEPT, BOTH);
+        parts.headers.insert(header::CONTENT_TYPE, JSON);
+
+        match Payload::parse(&body)? {
+            Payload::One(message) => self.one(&parts, &message, &credential).await,
+            Payload::Batch(messages) => self.batch(&parts, &messages, &credential).await,
+        }
+    }
+
+    async fn one(
+        &self,
+        parts: &Parts,
+        message: &Message<'_>,
+        credential: &Credential,
+    ) -> Result<Response<Body>, Failure> {
+        let failed = |fault: Fault| Failure::answering(fault, message);
+        let (era, action) =
+            era::judge(&parts.headers, message).map_err(|broken| Failure::broken(broken, message))?;
+        let Credential::Token(token) = credential else {
+            return Err(failed(Refusal::Unknown.into()));
+        };
+        match action {
+            Action::Notice => {
+                self.enter(token).await.map_err(failed)?;
+                Ok(respond::empty(StatusCode::ACCEPTED))
+            }
+            Action::Handshake => {
+                self.enter(token).await.map_err(failed)?;
+                self.dispatch(parts, message, token, era, None).await.map_err(failed)
+            }
+            Action::ListTools => self.dispatch(parts, message, token, era, None).await.map_err(failed),
+            Action::CallTool { arguments, .. } => self
+                .dispatch(parts, message, token, era, Some(arguments.unwrap_or("{}")))
+                .await
+                .map_err(failed),
+        }
+    }
+
+    /// Every message of a batch on its own, in order; what they answer, together.
+    async fn batch(
+        &self,
+        parts: &Parts,
+        messages: &[&RawValue],
+        credential: &Credential,
+    ) -> Result<Response<Body>, Failure> {
+        era::judge_batch(&parts.headers)?;
+        if messages.is_empty() || messages.len() > LONGEST_BATCH {
+            let fault = Fault::invalid_request(format!("a batch has 1 to {LONGEST_BATCH} messages"));
+            return Err(fault.into());
+        }
+        let mut answers: Vec<Box<RawValue>> = Vec::new();
+        for text in messages {
+            let message = Message::parse(text.get().as_bytes())?;
+            let response = match self.one(parts, &message, credential).await {
+                Ok(response) => response,
+                // What HTTP has to say, it says of the whole batch.
+                Err(failure) if failure.rpc.is_none() => return Err(failure),
+                Err(failure) => failure.into_response("", ""),
+            };
+            let body =
+                response.into_body().collect().await.map_or_else(|never| match never {}, Collected::to_bytes);
+            if !body.is_empty() {
+                answers.push(serde_json::from_slice(&body).map_err(Fault::internal)?);
+            }
+        }
+        if answers.is_empty() {
+            return Ok(respond::empty(StatusCode::ACCEPTED));
+        }
+        Ok(respond::json(StatusCode::OK, &answers))
+    }
+
+    /// Authenticates a message that runs nothing.
+    async fn enter(&self, token: &SessionToken) -> Result<(), Fault> {
+        Ok(self.sessions.enter(token).await??)
+    }
+
+    /// Hands a message to rmcp. The arguments of a tool do not go with it but beside it.
+    async fn dispatch(
+        &self,
+        parts: &Parts,
+        message: &Message<'_>,
+        token: &SessionToken,
+        era: Era,
+        arguments: Option<&str>,
+    ) -> Result<Response<Body>, Fault> {
+        let fault = Arc::new(OnceLock::new());
+        let caller = Caller {
+            token: token.clone(),
+            era,
+            arguments: RawValue::from_string(arguments.unwrap_or("{}").to_owned())
+                .map_err(Fault::internal)?
+                .into(),
+            fault: fault.clone(),
+        };
+        let body = match arguments {
+            Some(_) => without_arguments(message)?,
+            None => Bytes::copy_from_slice(message.text),
+        };
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = parts.uri.clone();
+        *request.headers_mut() = parts.headers.clone();
+        request.extensions_mut().insert(caller);
+        let response = self.wire.handle(request).await;
+        match fault.get() {
+            Some(fault) => Err(fault.clone()),
+            // What rmcp refuses in plain text, clients of the newest revision could not tell from a proxy's page.
+            None if !response.status().is_success() && !is_json(response.headers()) => {
+                Err(Fault::client(StatusCode::BAD_REQUEST, "invalid_request", "the message cannot be read"))
+            }
+            None => Ok(response),
+        }
+    }
+
+    async fn read(&self, body: Incoming) -> Result<Bytes, Fault> {
+        let too_large = || {
+            Fault::client(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "payload_too_large",
+                format!("the body is longer than {} bytes", self.max_body_bytes),
+            )
+        };
+        if body.size_hint().lower() > self.max_body_bytes as u64 {
+            return Err(too_large());
+        }
+        match tokio::time::timeout(self.deadline, Limited::new(body, self.max_body_bytes).collect()).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+            Ok(Err(error)) => Err(Fault::invalid_request("the body broke off").because(error)),
+            Err(_) => Err(Fault::client(
+                StatusCode::REQUEST_TIMEOUT,
+                "request_timeout",
+                "the body did not come in time",
+            )),
+        }
+    }
+}
+
+/// The answer to a request that the endpoint does not even read.
+pub fn refuse(fault: Fault, request_id: &str, metadata_url: &str) -> Response<Body> {
+    Failure::from(fault).into_response(request_id, metadata_url)
+}
+
+fn check_media_types(headers: &HeaderMap) -> Result<(), Fault> {
+    if !accept::accepts_json(headers) {
+        return Err(Fault::client(
+            StatusCode::NOT_ACCEPTABLE,
+            "not_acceptable",
+            "the answer is application/json or text/event-stream: accept both",
+        ));
+    }
+    // This also keeps pages from posting here without a preflight.
+    if !is_json(headers) {
+        return Err(Fault::client(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "the body must be application/json",
+        ));
+    }
+    Ok(())
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// The same request with empty arguments.
+fn without_arguments(message: &Message<'_>) -> Result<Bytes, Fault> {
+    #[derive(Serialize)]
+    struct Reduced<'a> {
+        jsonrpc: &'static str,
+        id: Option<&'a RawValue>,
+        method: &'static str,
+        params: envelope::Params<'a>,
+    }
+    let mut params = message.params.clone();
+    params.remove("arguments");
+    let reduced = Reduced { jsonrpc: "2.0", id: message.id(), method: "tools/call", params };
+    serde_json::to_vec(&reduced).map(Bytes::from).map_err(Fault::internal)
+}
+
+impl Failure {
+    fn answering(fault: Fault, message: &Message<'_>) -> Self {
+        Self { fault, id: message.id().map(ToOwned::to_owned), rpc: None }
+    }
+
+    fn broken(violation: Violation, message: &Message<'_>) -> Self {
+        Self { id: message.id().map(ToOwned::to_owned), ..Self::from(violation) }
+    }
+
+    /// JSON-RPC, but for what is said of the credential: that is read by OAuth clients.
+    fn into_response(self, request_id: &str, metadata_url: &str) -> Response<Body> {
+        let Self { fault, id, rpc } = self;
+        if fault.challenge.is_some() {
+            let mut response = fault.to_response(false, request_id, metadata_url);
+            response.extensions_mut().insert(Arc::new(fault));
+            return response;
+        }
+        let (code, data) = rpc.unwrap_or_else(|| {
+            let code = if fault.kind == Kind::Client { INVALID_REQUEST } else { INTERNAL_ERROR };
+            (code, Some(json!({"error": fault.code, "request_id": request_id})))
+        });
+        let mut response = rpc_error(fault.status, id.as_deref(), code, &fault.public, data);
+        fault.decorate(&mut response, metadata_url);
+        response.extensions_mut().insert(Arc::new(fault));
+        response
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self { fault, id: None, rpc: None }
+    }
+}
+
+impl From<Violation> for Failure {
+    fn from(violation: Violation) -> Self {
+        let fault = Fault::client(violation.status, "protocol_error", violation.message);
+        Self { fault, id: None, rpc: Some((violation.code, violation.data)) }
+    }
+}
+
+impl From<Malformed> for Failure {
+    fn from(malformed: Malformed) -> Self {
+        let fault = Fault::client(StatusCode::BAD_REQUEST, "protocol_error", malformed.message);
+        Self { fault, id: None, rpc: Some((malformed.code, None)) }
+    }
+}
+
+/// A JSON-RPC error; without an id where there is none to answer to, never with `null`.
+fn rpc_error(
+    status: StatusCode,
+    id: Option<&RawValue>,
+    code: i32,
+    message: &str,
+    data: Option<Value>,
+) -> Response<Body> {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        jsonrpc: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a RawValue>,
+        error: ErrorObject<'a>,
+    }
+    #[derive(Serialize)]
+    struct ErrorObject<'a> {
+        code: i32,
+        message: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        data: Option<Value>,
+    }
+    respond::json(status, &Answer { jsonrpc: "2.0", id, error: ErrorObject { code, message, data } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_types_are_checked_as_programs_send_them() {
+        let headers = |pairs: &[(&'static str, &'static str)]| -> HeaderMap {
+            pairs
+                .iter()
+                .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)))
+                .collect()
+        };
+        let both = "application/json, text/event-stream";
+        for (pairs, status) in [
+            (&[("content-type", "application/json"), ("accept", both)][..], None),
+            (&[("content-type", "application/json; charset=utf-8"), ("accept", "*/*")][..], None),
+            (&[("content-type", "application/json")][..], None),
+            (&[("content-type", "application/json"), ("accept", "text/event-stream")][..], Some(406)),
+            (&[("content-type", "application/json"), ("accept", "text/html")][..], Some(406)),
+            (&[("content-type", "text/plain"), ("accept", both)][..], Some(415)),
+            (&[("content-type", "application/x-www-form-urlencoded")][..], Some(415)),
+            (&[("accept", both)][..], Some(415)),
+        ] {
+            let found = check_media_types(&headers(pairs)).err().map(|fault| fault.status.as_u16());
+            assert_eq!(found, status, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn arguments_stay_behind_and_the_rest_goes_on() {
+        let body = br#"{"jsonrpc":"2.0","id":"a","method":"tools/call",
+                        "params":{"name":"x","arguments":{"big":[1,2,3]},"_meta":{"progressToken":1}}}"#;
+        let Ok(Payload::One(message)) = Payload::parse(body) else { panic!() };
+        let reduced: Value = serde_json::from_slice(&without_arguments(&message).unwrap()).unwrap();
+        assert_eq!(
+            reduced,
+            json!({"jsonrpc": "2.0", "id": "a", "method": "tools/call",
+                   "params": {"name": "x", "_meta": {"progressToken": 1}}})
+        );
+    }
+
+    #[tokio::test]
+    async fn an_error_without_an_id_has_none() {
+        let body = |response: Response<Body>| async {
+            String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+        };
+        let response = Failure::from(Malformed { code: -32700, message: "no" }).into_response("r", "m");
+        assert_eq!(response.status(), 400);
+        assert_eq!(body(response).await, r#"{"jsonrpc":"2.0","error":{"code":-32700,"message":"no"}}"#);
+        let response = Failure::from(Fault::from(Refusal::Expired)).into_response("r", "m");
+        assert_eq!(response.status(), 401);
+        assert!(body(response).await.contains(r#""error":"invalid_token""#));
+    }
+}

@@ -1,0 +1,439 @@
+//! Which protocol a message speaks, and whether its headers agree with it.
+//!
+//! Revision 2026-07-28 has no sessions and carries its version in every request; the ones before it begin
+//! with `initialize`. Both are served at one URL and told apart by what a message claims, never by its path
+//! or its connection. rmcp judges in another order than the specification asks for, and answers some faults
+//! with plain text; so the judging is here, before it, and rmcp gets messages that hold.
+
+use std::borrow::Cow;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json, value::RawValue};
+
+use crate::mcp::envelope::{INVALID_PARAMS, INVALID_REQUEST, Kind, METHOD_NOT_FOUND, Message, read};
+
+/// The revisions without `initialize`, newest first.
+pub const MODERN: &[&str] = &["2026-07-28"];
+/// The revisions with `initialize`, newest first.
+pub const LEGACY: &[&str] = &["2025-11-25", "2025-06-18", "2025-03-26"];
+/// The only revision with batches.
+pub const BATCHES: &str = "2025-03-26";
+
+pub const VERSION_HEADER: &str = "mcp-protocol-version";
+const METHOD_HEADER: &str = "mcp-method";
+const NAME_HEADER: &str = "mcp-name";
+
+const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
+const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
+
+const HEADER_MISMATCH: i32 = -32020;
+const UNSUPPORTED_VERSION: i32 = -32022;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Era {
+    /// 2026-07-28 and later: a closed connection cancels its request.
+    Modern,
+    /// Before it: a closed connection says nothing.
+    Legacy,
+}
+
+/// What a message asks for, once it holds.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action<'a> {
+    /// A request that needs nothing but a session: `initialize`, `ping`, `server/discover`.
+    Handshake,
+    ListTools,
+    CallTool {
+        name: Cow<'a, str>,
+        arguments: Option<&'a str>,
+    },
+    /// Nothing to answer.
+    Notice,
+}
+
+/// A message that breaks the protocol.
+#[derive(Debug)]
+pub struct Violation {
+    pub status: StatusCode,
+    pub code: i32,
+    pub message: Cow<'static, str>,
+    pub data: Option<Value>,
+}
+
+/// Whether a version is a date from the first revision without sessions on.
+fn is_modern(version: &str) -> bool {
+    let date = version.len() == 10
+        && version.bytes().enumerate().all(|(index, byte)| match index {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        });
+    date && version >= MODERN[MODERN.len() - 1]
+}
+
+/// Judges one message; the first thing that is wrong wins.
+pub fn judge<'a>(headers: &HeaderMap, message: &Message<'a>) -> Result<(Era, Action<'a>), Violation> {
+    let meta = read::<serde_json::Map<String, Value>>(&message.params, "_meta");
+    let claims = meta.as_ref().is_some_and(|meta| meta.contains_key(VERSION_KEY));
+    let header = header(headers, VERSION_HEADER);
+    if claims || header.as_ref().is_ok_and(|header| header.as_deref().is_some_and(is_modern)) {
+        modern(headers, message, meta.as_ref()).map(|action| (Era::Modern, action))
+    } else {
+        legacy(header, message).map(|action| (Era::Legacy, action))
+    }
+}
+
+/// Whether a batch may be read at all.
+pub fn judge_batch(headers: &HeaderMap) -> Result<(), Violation> {
+    match header(headers, VERSION_HEADER) {
+        Ok(None) => Ok(()),
+        Ok(Some(version)) if version == BATCHES => Ok(()),
+        _ => Err(bad(INVALID_REQUEST, "batches exist in revision 2025-03-26 alone: send one message")),
+    }
+}
+
+fn modern<'a>(
+    headers: &HeaderMap,
+    message: &Message<'a>,
+    meta: Option<&serde_json::Map<String, Value>>,
+) -> Result<Action<'a>, Violation> {
+    let method = match &message.kind {
+        Kind::Request { method, .. } => method,
+        Kind::Notification { method } => {
+            return check_header(headers, METHOD_HEADER, method, false).map(|()| Action::Notice);
+        }
+        Kind::Response => return Err(bad(INVALID_REQUEST, "a client sends no responses in this revision")),
+    };
+    let meta_value = |key: &str| meta.and_then(|meta| meta.get(key));
+    let Some(version) = meta_value(VERSION_KEY).and_then(Value::as_str) else {
+        return Err(bad(INVALID_PARAMS, format!("_meta[\"{VERSION_KEY}\"] must be the protocol version")));
+    };
+    if !meta_value(CAPABILITIES_KEY).is_some_and(Value::is_object) {
+        return Err(bad(INVALID_PARAMS, format!("_meta[\"{CAPABILITIES_KEY}\"] must be an object")));
+    }
+    check_header(headers, VERSION_HEADER, version, true)?;
+    check_header(headers, METHOD_HEADER, method, true)?;
+    let named = match method.as_ref() {
+        "tools/call" | "prompts/get" => Some("name"),
+        "resources/read" => Some("uri"),
+        _ => None,
+    };
+    if let Some(name) = named.and_then(|key| read::<Cow<'_, str>>(&message.params, key)) {
+        check_header(headers, NAME_HEADER, &name, true)?;
+    }
+    if !MODERN.contains(&version) {
+        return Err(Violation {
+            data: Some(json!({"supported": MODERN, "requested": version})),
+            ..bad(UNSUPPORTED_VERSION, "Unsupported protocol version")
+        });
+    }
+    match method.as_ref() {
+        "server/discover" => Ok(Action::Handshake),
+        "tools/list" => list_tools(message),
+        "tools/call" => call_tool(message),
+        _ => Err(not_found(StatusCode::NOT_FOUND, method)),
+    }
+}
+
+fn legacy<'a>(
+    header: Result<Option<Cow<'_, str>>, Violation>,
+    message: &Message<'a>,
+) -> Result<Action<'a>, Violation> {
+    let method = match &message.kind {
+        Kind::Request { method, .. } => method,
+        Kind::Notification { .. } | Kind::Response => return Ok(Action::Notice),
+    };
+    // `initialize` says in its body what it wants.
+    let known = match header {
+        Ok(None) => true,
+        Ok(Some(version)) => LEGACY.contains(&version.as_ref()) || method == "initialize",
+        Err(_) => false,
+    };
+    if !known {
+        let supported = LEGACY.join(", ");
+        return Err(bad(
+            INVALID_REQUEST,
+            format!("the MCP-Protocol-Version header names no revision served here: {supported}"),
+        ));
+    }
+    match method.as_ref() {
+        "initialize" if read::<Cow<'_, str>>(&message.params, "protocolVersion").is_none() => {
+            Err(in_band(INVALID_PARAMS, "protocolVersion must be a text"))
+        }
+        "initialize" | "ping" => Ok(Action::Handshake),
+        "tools/list" => list_tools(message).map_err(answered),
+        "tools/call" => call_tool(message).map_err(answered),
+        _ => Err(not_found(StatusCode::OK, method)),
+    }
+}
+
+fn list_tools<'a>(message: &Message<'a>) -> Result<Action<'a>, Violation> {
+    // The list has one page, so that nobody has been given a cursor.
+    match message.params.get("cursor") {
+        None => Ok(Action::ListTools),
+        Some(_) => Err(bad(INVALID_PARAMS, "the cursor is not one of this server's")),
+    }
+}
+
+fn call_tool<'a>(message: &Message<'a>) -> Result<Action<'a>, Violation> {
+    let Some(name) = read::<Cow<'a, str>>(&message.params, "name") else {
+        return Err(bad(INVALID_PARAMS, "name must be the name of a tool"));
+    };
+    let arguments = message.params.get("arguments").map(|arguments| RawValue::get(arguments));
+    if arguments.is_some_and(|arguments| !arguments.starts_with('{')) {
+        return Err(bad(INVALID_PARAMS, "arguments must be an object"));
+    }
+    Ok(Action::CallTool { name, arguments })
+}
+
+/// Compares a header with the body. Names are case-insensitive, values are not.
+fn check_header(headers: &HeaderMap, name: &str, expected: &str, required: bool) -> Result<(), Violation> {
+    let mismatch =
+        |what: &str| bad(HEADER_MISMATCH, format!("Header mismatch: {name} {what} the body's {expected:?}"));
+    match header(headers, name)? {
+        None if required => Err(mismatch("is missing beside")),
+        Some(value) if value != expected => Err(mismatch("is not")),
+        _ => Ok(()),
+    }
+}
+
+/// The one value of a header, decoded where it is wrapped as `=?base64?…?=`.
+fn header<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<Cow<'h, str>>, Violation> {
+    let unreadable = || bad(HEADER_MISMATCH, format!("Header mismatch: {name} is repeated or unreadable"));
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(unreadable());
+    }
+    let text = value.to_str().map_err(|_| unreadable())?.trim_matches([' ', '\t']);
+    match text.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) {
+        None => Ok(Some(Cow::Borrowed(text))),
+        Some(encoded) => {
+            let bytes = BASE64_STANDARD.decode(encoded).map_err(|_| unreadable())?;
+            String::from_utf8(bytes).map(|text| Some(Cow::Owned(text))).map_err(|_| unreadable())
+        }
+    }
+}
+
+fn bad(code: i32, message: impl Into<Cow<'static, str>>) -> Violation {
+    Violation { status: StatusCode::BAD_REQUEST, code, message: message.into(), data: None }
+}
+
+/// In the revisions before 2026-07-28 an error is an answer like any other: 404 means that a session ended.
+fn in_band(code: i32, message: impl Into<Cow<'static, str>>) -> Violation {
+    Violation { status: StatusCode::OK, ..bad(code, message) }
+}
+
+fn answered(violation: Violation) -> Violation {
+    Violation { status: StatusCode::OK, ..violation }
+}
+
+fn not_found(status: StatusCode, method: &str) -> Violation {
+    Violation { status, ..bad(METHOD_NOT_FOUND, format!("Method not found: {method}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::mcp::envelope::Payload;
+
+    const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    /// Era and kind of call, or status and code.
+    type Outcome = Result<(Era, &'static str), (u16, i32)>;
+    type Headers<'a> = &'a [(&'static str, &'a str)];
+    type Case<'a> = (Vec<(&'static str, &'a str)>, String, Outcome);
+
+    fn verdict(pairs: &[(&'static str, &str)], body: &str) -> Outcome {
+        let Ok(Payload::One(message)) = Payload::parse(body.as_bytes()) else { panic!("{body}") };
+        match judge(&headers(pairs), &message) {
+            Ok((era, call)) => Ok((
+                era,
+                match call {
+                    Action::Handshake => "handshake",
+                    Action::ListTools => "list",
+                    Action::CallTool { .. } => "call",
+                    Action::Notice => "notice",
+                },
+            )),
+            Err(violation) => Err((violation.status.as_u16(), violation.code)),
+        }
+    }
+
+    fn request(method: &str, params: &str) -> String {
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{params}}}}}"#)
+    }
+
+    #[test]
+    fn the_modern_ladder() {
+        let version = ("mcp-protocol-version", "2026-07-28");
+        let call = request("tools/call", &format!(r#""name":"whoami",{META}"#));
+        let list = request("tools/list", META);
+        let other = |v: &str| request("tools/list", &META.replace("2026-07-28", v));
+        let cases: Vec<Case<'_>> = vec![
+            (
+                vec![version, ("mcp-method", "server/discover")],
+                request("server/discover", META),
+                Ok((Era::Modern, "handshake")),
+            ),
+            (vec![version, ("mcp-method", "tools/list")], list.clone(), Ok((Era::Modern, "list"))),
+            (
+                vec![version, ("mcp-method", "tools/call"), ("mcp-name", "whoami")],
+                call.clone(),
+                Ok((Era::Modern, "call")),
+            ),
+            (
+                vec![version, ("mcp-method", " tools/call "), ("mcp-name", "=?base64?d2hvYW1p?=")],
+                call.clone(),
+                Ok((Era::Modern, "call")),
+            ),
+            // The shape of _meta comes before the headers.
+            (vec![version], request("tools/list", ""), Err((400, INVALID_PARAMS))),
+            (vec![version], request("initialize", ""), Err((400, INVALID_PARAMS))),
+            (
+                vec![version, ("mcp-method", "tools/list")],
+                request("tools/list", r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#),
+                Err((400, INVALID_PARAMS)),
+            ),
+            (
+                vec![version, ("mcp-method", "tools/list")],
+                request(
+                    "tools/list",
+                    r#""_meta":{"io.modelcontextprotocol/protocolVersion":7,"io.modelcontextprotocol/clientCapabilities":{}}"#,
+                ),
+                Err((400, INVALID_PARAMS)),
+            ),
+            // Headers come before the version.
+            (vec![("mcp-method", "tools/list")], list.clone(), Err((400, HEADER_MISMATCH))),
+            (vec![version], list.clone(), Err((400, HEADER_MISMATCH))),
+            (vec![version, ("mcp-method", "TOOLS/LIST")], list.clone(), Err((400, HEADER_MISMATCH))),
+            (
+                vec![version, ("mcp-method", "tools/list"), ("mcp-method", "tools/call")],
+                list.clone(),
+                Err((400, HEADER_MISMATCH)),
+            ),
+            (vec![version, ("mcp-method", "tools/call")], call.clone(), Err((400, HEADER_MISMATCH))),
+            (
+                vec![version, ("mcp-method", "tools/call"), ("mcp-name", "=?base64?d2hvYW1p?")],
+                call.clone(),
+                Err((400, HEADER_MISMATCH)),
+            ),
+            (
+                vec![version, ("mcp-method", "tools/call"), ("mcp-name", "=?base64?!!!?=")],
+                call.clone(),
+                Err((400, HEADER_MISMATCH)),
+            ),
+            (vec![version, ("mcp-method", "tools/list")], other("v999"), Err((400, HEADER_MISMATCH))),
+            (
+                vec![("mcp-protocol-version", "v999"), ("mcp-method", "tools/list")],
+                other("v999"),
+                Err((400, UNSUPPORTED_VERSION)),
+            ),
+            (
+                vec![("mcp-protocol-version", "1900-01-01"), ("mcp-method", "tools/list")],
+                other("1900-01-01"),
+                Err((400, UNSUPPORTED_VERSION)),
+            ),
+            // The version comes before the method.
+            (
+                vec![version, ("mcp-method", "initialize")],
+                request("initialize", META),
+                Err((404, METHOD_NOT_FOUND)),
+            ),
+            (vec![version, ("mcp-method", "ping")], request("ping", META), Err((404, METHOD_NOT_FOUND))),
+            (
+                vec![version, ("mcp-method", "no/such")],
+                request("no/such", META),
+                Err((404, METHOD_NOT_FOUND)),
+            ),
+            (
+                vec![version, ("mcp-method", "tools/call")],
+                request("tools/call", META),
+                Err((400, INVALID_PARAMS)),
+            ),
+            (
+                vec![version, ("mcp-method", "tools/list")],
+                request("tools/list", &format!(r#""cursor":"x",{META}"#)),
+                Err((400, INVALID_PARAMS)),
+            ),
+            (vec![version], r#"{"jsonrpc":"2.0","id":1,"result":{}}"#.into(), Err((400, INVALID_REQUEST))),
+            (
+                vec![version],
+                r#"{"jsonrpc":"2.0","method":"notifications/cancelled"}"#.into(),
+                Ok((Era::Modern, "notice")),
+            ),
+            (
+                vec![version, ("mcp-method", "x")],
+                r#"{"jsonrpc":"2.0","method":"notifications/cancelled"}"#.into(),
+                Err((400, HEADER_MISMATCH)),
+            ),
+        ];
+        for (pairs, body, expected) in cases {
+            assert_eq!(verdict(&pairs, &body), expected, "{pairs:?} {body}");
+        }
+    }
+
+    #[test]
+    fn the_legacy_ladder() {
+        let init = request("initialize", r#""protocolVersion":"2025-11-25","capabilities":{}"#);
+        let cases: &[(Headers<'_>, &str, Outcome)] = &[
+            (&[], &init, Ok((Era::Legacy, "handshake"))),
+            (&[("mcp-protocol-version", "1999-01-01")], &init, Ok((Era::Legacy, "handshake"))),
+            (&[], &request("initialize", ""), Err((200, INVALID_PARAMS))),
+            (&[], &request("ping", ""), Ok((Era::Legacy, "handshake"))),
+            (&[], &request("tools/list", ""), Ok((Era::Legacy, "list"))),
+            (
+                &[("mcp-protocol-version", "2025-06-18")],
+                &request("tools/list", ""),
+                Ok((Era::Legacy, "list")),
+            ),
+            (&[], &request("tools/call", r#""name":"x","arguments":{"a":1}"#), Ok((Era::Legacy, "call"))),
+            (&[], &request("tools/call", r#""name":"x","arguments":null"#), Err((200, INVALID_PARAMS))),
+            (&[], &request("tools/call", r#""name":"x","arguments":[]"#), Err((200, INVALID_PARAMS))),
+            (&[], &request("tools/call", r#""name":7"#), Err((200, INVALID_PARAMS))),
+            (&[], &request("server/discover", ""), Err((200, METHOD_NOT_FOUND))),
+            (&[], &request("resources/list", ""), Err((200, METHOD_NOT_FOUND))),
+            (
+                &[("mcp-protocol-version", "2024-11-05")],
+                &request("tools/list", ""),
+                Err((400, INVALID_REQUEST)),
+            ),
+            (&[("mcp-protocol-version", "garbage")], &request("tools/list", ""), Err((400, INVALID_REQUEST))),
+            (&[], r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#, Ok((Era::Legacy, "notice"))),
+            (&[], r#"{"jsonrpc":"2.0","id":1,"result":{}}"#, Ok((Era::Legacy, "notice"))),
+        ];
+        for (pairs, body, expected) in cases {
+            assert_eq!(&verdict(pairs, body), expected, "{pairs:?} {body}");
+        }
+    }
+
+    #[test]
+    fn batches_belong_to_one_revision() {
+        for (pairs, allowed) in [
+            (&[][..], true),
+            (&[("mcp-protocol-version", "2025-03-26")][..], true),
+            (&[("mcp-protocol-version", "2025-06-18")][..], false),
+            (&[("mcp-protocol-version", "2026-07-28")][..], false),
+        ] {
+            assert_eq!(judge_batch(&headers(pairs)).is_ok(), allowed, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn arguments_are_taken_as_text() {
+        let body = request("tools/call", r#""name":"x","arguments":{"n":1e400}"#);
+        let Ok(Payload::One(message)) = Payload::parse(body.as_bytes()) else { panic!() };
+        let (_, call) = judge(&HeaderMap::new(), &message).unwrap();
+        assert_eq!(call, Action::CallTool { name: "x".into(), arguments: Some(r#"{"n":1e400}"#) });
+    }
+}

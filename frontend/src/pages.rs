@@ -1,0 +1,118 @@
+//! The few pages for people: templates that escape, one style sheet, one script for the copy button.
+
+use askama::Template;
+use chrono::{DateTime, Utc};
+use http::{HeaderValue, Response, StatusCode, header};
+
+use crate::{
+    error::Fault,
+    respond::{self, Body},
+};
+
+/// Where pages load their style sheet from.
+pub const STYLE_PATH: &str = "/assets/style.css";
+/// Where the page with the token loads its script from.
+pub const SCRIPT_PATH: &str = "/assets/copy.js";
+
+/// The page at the end of a sign-in: the only place where the token is ever shown.
+#[derive(Template)]
+#[template(path = "signed_in.html")]
+pub struct SignedIn<'a> {
+    pub name: &'a str,
+    pub token: &'a str,
+    pub endpoint: &'a str,
+    pub expires_at: String,
+    /// Where the visitor wanted to go on to.
+    pub next: Option<&'a str>,
+}
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct ErrorPage<'a> {
+    status: u16,
+    title: &'a str,
+    message: &'a str,
+    request_id: &'a str,
+    start_again: bool,
+}
+
+/// The page of a fault: what the client is told, and the id under which the log tells more.
+pub fn error(fault: &Fault, request_id: &str) -> String {
+    render(&ErrorPage {
+        status: fault.status.as_u16(),
+        title: title(fault.status),
+        message: &fault.public,
+        request_id,
+        start_again: fault.status != StatusCode::FORBIDDEN,
+    })
+}
+
+/// A page as text.
+pub fn render(page: &impl Template) -> String {
+    // Writing to a text fails only out of memory.
+    page.render().unwrap_or_default()
+}
+
+/// An instant as people read it.
+pub fn instant(instant: DateTime<Utc>) -> String {
+    instant.format("%-d %B %Y, %H:%M UTC").to_string()
+}
+
+/// The style sheet.
+pub fn style() -> Response<Body> {
+    asset("text/css; charset=utf-8", include_str!("pages/style.css"))
+}
+
+/// The script of the copy button.
+pub fn script() -> Response<Body> {
+    asset("text/javascript; charset=utf-8", include_str!("pages/copy.js"))
+}
+
+fn asset(media_type: &'static str, text: &'static str) -> Response<Body> {
+    let mut response = respond::content(StatusCode::OK, media_type, text);
+    let keep = HeaderValue::from_static("public, max-age=3600");
+    response.headers_mut().insert(header::CACHE_CONTROL, keep);
+    response
+}
+
+fn title(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 => "You are not signed in",
+        403 => "That is not allowed",
+        404 => "There is nothing here",
+        405 => "That does not work here",
+        400..500 => "That did not work",
+        503 | 504 => "Please try again",
+        _ => "Something went wrong",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_from_outside_is_escaped() {
+        let page = SignedIn {
+            name: "<script>alert(1)</script>",
+            token: "mcps_x",
+            endpoint: "https://h/mcp/v1",
+            expires_at: String::new(),
+            next: Some("https://app.example.com/?a=\"><b>"),
+        };
+        let html = render(&page);
+        assert!(!html.contains("<script>alert") && !html.contains("\"><b>"), "{html}");
+        assert!(html.contains("mcps_x"));
+    }
+
+    #[test]
+    fn no_page_carries_script_or_style_in_line() {
+        let page = SignedIn { name: "", token: "", endpoint: "", expires_at: String::new(), next: None };
+        for html in [render(&page), error(&Fault::no_credential(), "r")] {
+            for forbidden in ["<style", "style=", "onclick", "javascript:"] {
+                assert!(!html.contains(forbidden), "{forbidden} in {html}");
+            }
+            assert!(!html.contains("<script>"), "{html}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Query parameters, each at most once: a repeated one is an attempt to be read in two ways (RFC 6749 §3.1).
+
+use http::Uri;
+use url::form_urlencoded;
+
+/// The decoded parameters of a request.
+#[derive(Debug)]
+pub struct Query(Vec<(String, String)>);
+
+/// A parameter that appears twice, or is longer than any real one.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueryFault {
+    #[error("the parameter {0:?} is repeated")]
+    Repeated(&'static str),
+    #[error("the parameter {0:?} is too long")]
+    TooLong(&'static str),
+}
+
+/// Longer than any code, state or address that providers and clients send, in bytes.
+const LONGEST: usize = 4096;
+
+impl Query {
+    /// The parameters of `uri`; percent-encoding that is no UTF-8 is replaced, and so matches nothing.
+    pub fn of(uri: &Uri) -> Self {
+        Self(form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect())
+    }
+
+    /// The value of `name`; `None` where it is absent or empty (RFC 6749 §3.1 treats both alike).
+    pub fn get(&self, name: &'static str) -> Result<Option<&str>, QueryFault> {
+        let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let value = values.next();
+        if values.next().is_some() {
+            return Err(QueryFault::Repeated(name));
+        }
+        if value.is_some_and(|value| value.len() > LONGEST) {
+            return Err(QueryFault::TooLong(name));
+        }
+        Ok(value.filter(|value| !value.is_empty()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_is_read_once_or_refused() {
+        let query = Query::of(&"/auth/callback?code=a%20b&state=&code2=x&twice=1&twice=1".parse().unwrap());
+        assert_eq!(query.get("code"), Ok(Some("a b")));
+        assert_eq!(query.get("state"), Ok(None));
+        assert_eq!(query.get("absent"), Ok(None));
+        assert_eq!(query.get("twice"), Err(QueryFault::Repeated("twice")));
+        let long = format!("/?x={}", "a".repeat(LONGEST + 1));
+        assert_eq!(Query::of(&long.parse().unwrap()).get("x"), Err(QueryFault::TooLong("x")));
+        assert_eq!(Query::of(&"/".parse().unwrap()).get("x"), Ok(None));
+    }
+}

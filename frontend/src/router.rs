@@ -1,0 +1,302 @@
+//! From a request to its answer, in one fixed order: OPTIONS → Host and Origin → the route.
+//!
+//! | route | methods | |
+//! |---|---|---|
+//! | `/mcp/v1`, `/mcp/v1/` | POST | the MCP endpoint |
+//! | `/auth/init` | GET | begins a sign-in |
+//! | `/auth/callback` | GET | ends it |
+//! | `/auth/session` | GET | who am I, until when |
+//! | `/auth/logout` | POST | ends this session |
+//! | `/auth/sessions` | GET, DELETE | my sessions; ends all others |
+//! | `/auth/sessions/{id}` | DELETE | ends one |
+//! | `/.well-known/oauth-protected-resource`, `…/mcp/v1` | GET | protected resource metadata |
+//! | `/healthz` | GET | 200 while the process serves |
+//! | `/assets/style.css`, `/assets/copy.js` | GET | what the pages load |
+//!
+//! Paths are compared as they came: no decoding, no normalising, nothing to disagree about with a proxy.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+
+use futures_util::FutureExt;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use uuid::Uuid;
+
+use crate::{
+    accept, account,
+    app::{App, Peer},
+    authorization_server::metadata,
+    cors,
+    credentials::{self, Credential},
+    error::{Fault, Kind},
+    idp, mcp, pages,
+    respond::{self, Body},
+    sign_in,
+};
+
+/// The header under which an answer names its own log line.
+const REQUEST_ID: &str = "x-request-id";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Route<'a> {
+    Mcp,
+    Init,
+    Callback,
+    Session,
+    Logout,
+    Sessions,
+    OneSession(&'a str),
+    ResourceMetadata,
+    Health,
+    Style,
+    Script,
+    Nothing,
+}
+
+impl<'a> Route<'a> {
+    fn of(path: &'a str) -> Self {
+        match path {
+            "/mcp/v1" | "/mcp/v1/" => Self::Mcp,
+            "/auth/init" => Self::Init,
+            idp::CALLBACK_PATH => Self::Callback,
+            "/auth/session" => Self::Session,
+            "/auth/logout" => Self::Logout,
+            "/auth/sessions" => Self::Sessions,
+            metadata::RESOURCE_PATH | metadata::MCP_RESOURCE_PATH => Self::ResourceMetadata,
+            "/healthz" => Self::Health,
+            pages::STYLE_PATH => Self::Style,
+            pages::SCRIPT_PATH => Self::Script,
+            _ => match path.strip_prefix("/auth/sessions/") {
+                Some(id) if !id.is_empty() && !id.contains('/') => Self::OneSession(id),
+                _ => Self::Nothing,
+            },
+        }
+    }
+
+    /// The label on metrics.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Mcp => "mcp",
+            Self::Init => "auth_init",
+            Self::Callback => "auth_callback",
+            Self::Session => "auth_session",
+            Self::Logout => "auth_logout",
+            Self::Sessions | Self::OneSession(_) => "auth_sessions",
+            Self::ResourceMetadata => "resource_metadata",
+            Self::Health => "health",
+            Self::Style | Self::Script => "assets",
+            Self::Nothing => "none",
+        }
+    }
+
+    fn methods(self) -> &'static str {
+        match self {
+            Self::Mcp | Self::Logout => "POST, OPTIONS",
+            Self::Sessions => "GET, DELETE, OPTIONS",
+            Self::OneSession(_) => "DELETE, OPTIONS",
+            _ => "GET, OPTIONS",
+        }
+    }
+}
+
+/// Answers a request, whatever happens, and logs one line about it.
+pub async fn handle(app: &App, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+    let path = request.uri().path().to_owned();
+    let route = Route::of(&path);
+    let credential = credentials::extract(request.headers(), app.cookie_door);
+    let mut line = AccessLine {
+        app,
+        route: route.name(),
+        method: request.method().clone(),
+        path: &path,
+        peer: &peer,
+        id: request_id(),
+        // The public part of the token, before anybody knows whether it holds.
+        session: match &credential {
+            Ok(Some(Credential::Token(token))) => token.session_id(),
+            _ => None,
+        },
+        begun: Instant::now(),
+        status: None,
+        fault: None,
+    };
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let html = accept::prefers_html(request.headers()) && route != Route::Mcp;
+
+    let answered =
+        AssertUnwindSafe(answer(app, &peer, route, request, credential, &line.id)).catch_unwind().await;
+    let mut response = match answered {
+        Ok(Ok(response)) => response,
+        Ok(Err(fault)) => refuse(app, route, fault, html, &line.id),
+        Err(_) => refuse(app, route, Fault::internal("the request panicked"), html, &line.id),
+    };
+    line.fault = response.extensions_mut().remove::<Arc<Fault>>();
+    line.status = Some(response.status());
+    cors::expose(&app.gate, origin.as_ref(), &mut response);
+    respond::harden(&mut response, app.public_url.is_https());
+    if let Ok(id) = HeaderValue::from_str(&line.id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+async fn answer(
+    app: &App,
+    peer: &Peer,
+    route: Route<'_>,
+    request: Request<Incoming>,
+    credential: Result<Option<Credential>, credentials::CredentialFault>,
+    request_id: &str,
+) -> Result<Response<Body>, Fault> {
+    if request.method() == Method::OPTIONS && route != Route::Nothing {
+        return Ok(cors::preflight(&app.gate, request.headers(), route.methods()));
+    }
+    app.gate.check(request.uri(), request.headers())?;
+    let method = request.method().clone();
+    match (route, method.as_str()) {
+        (Route::Mcp, method) => {
+            let credential = credential?.ok_or_else(Fault::no_credential)?;
+            if method != "POST" {
+                return Ok(not_allowed(app, route, request_id));
+            }
+            Ok(app.mcp.post(request, credential, request_id, &app.metadata_url).await)
+        }
+        (Route::Init, "GET") => sign_in::init(app, &request.into_parts().0).await,
+        (Route::Callback, "GET") => sign_in::callback(app, &request.into_parts().0, peer).await,
+        (Route::Session, "GET") => account::session(app, credential?).await,
+        (Route::Logout, "POST") => account::logout(app, credential?).await,
+        (Route::Sessions, "GET") => account::list(app, credential?).await,
+        (Route::Sessions, "DELETE") => account::end_others(app, credential?).await,
+        (Route::OneSession(id), "DELETE") => account::end(app, credential?, id).await,
+        (Route::ResourceMetadata, "GET" | "HEAD") => Ok(metadata::protected_resource(app)),
+        (Route::Health, "GET" | "HEAD") => Ok(respond::text(StatusCode::OK, "ok\n")),
+        (Route::Style, "GET" | "HEAD") => Ok(pages::style()),
+        (Route::Script, "GET" | "HEAD") => Ok(pages::script()),
+        (Route::Nothing, _) => {
+            Err(Fault::client(StatusCode::NOT_FOUND, "not_found", "There is nothing at this address."))
+        }
+        _ => Ok(not_allowed(app, route, request_id)),
+    }
+}
+
+fn not_allowed(app: &App, route: Route<'_>, request_id: &str) -> Response<Body> {
+    let fault = Fault::client(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        format!("This address takes {}.", route.methods()),
+    );
+    let mut response = refuse(app, route, fault, false, request_id);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(route.methods()));
+    response
+}
+
+/// The answer to a fault: JSON-RPC on the MCP endpoint, a page for browsers, OAuth's JSON otherwise.
+fn refuse(app: &App, route: Route<'_>, fault: Fault, html: bool, request_id: &str) -> Response<Body> {
+    if route == Route::Mcp {
+        return mcp::refuse(fault, request_id, &app.metadata_url);
+    }
+    let mut response = fault.to_response(html, request_id, &app.metadata_url);
+    response.extensions_mut().insert(Arc::new(fault));
+    response
+}
+
+/// A name for this request, ours alone: one that a client chose could name another's.
+fn request_id() -> String {
+    Uuid::new_v4().simple().to_string()
+}
+
+/// One line of the access log, written when the answer is ready or nobody waits for it any more.
+struct AccessLine<'a> {
+    app: &'a App,
+    route: &'static str,
+    method: Method,
+    path: &'a str,
+    peer: &'a Peer,
+    id: String,
+    session: Option<Uuid>,
+    begun: Instant,
+    status: Option<StatusCode>,
+    fault: Option<Arc<Fault>>,
+}
+
+impl Drop for AccessLine<'_> {
+    fn drop(&mut self) {
+        // nginx's number for a client that closed the connection first.
+        let status = self.status.map_or(499, |status| status.as_u16());
+        let elapsed = self.begun.elapsed();
+        self.app.metrics.answered(self.route, status, elapsed);
+        let fault = self.fault.as_deref();
+        if let Some(fault) = fault {
+            self.app.metrics.failed(fault.kind, fault.code);
+            report(fault, &self.id);
+        }
+        tracing::info!(
+            target: "access",
+            request_id = self.id,
+            peer = %self.peer.address,
+            method = %self.method,
+            path = self.path,
+            status,
+            ms = elapsed.as_secs_f64() * 1e3,
+            session = self.session.map(tracing::field::display),
+            error = fault.map(|fault| fault.code),
+        );
+    }
+}
+
+/// What only the log is told of a fault: loud where it is ours, quiet where it is the client's.
+fn report(fault: &Fault, request_id: &str) {
+    let mut cause = String::new();
+    let mut source = std::error::Error::source(fault);
+    while let Some(error) = source {
+        if !cause.is_empty() {
+            cause.push_str(": ");
+        }
+        cause.push_str(&error.to_string());
+        source = error.source();
+    }
+    match fault.kind {
+        Kind::Server => tracing::error!(request_id, error = fault.code, cause, "{}", fault.public),
+        Kind::Database | Kind::Provider | Kind::Overload => {
+            tracing::warn!(request_id, error = fault.code, cause, "{}", fault.public);
+        }
+        Kind::Client | Kind::Session => {
+            tracing::debug!(request_id, error = fault.code, cause, "{}", fault.public);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_compared_as_they_came() {
+        for (path, route) in [
+            ("/mcp/v1", Route::Mcp),
+            ("/mcp/v1/", Route::Mcp),
+            ("/auth/sessions", Route::Sessions),
+            ("/auth/sessions/x", Route::OneSession("x")),
+            ("/.well-known/oauth-protected-resource", Route::ResourceMetadata),
+            ("/.well-known/oauth-protected-resource/mcp/v1", Route::ResourceMetadata),
+            ("/healthz", Route::Health),
+        ] {
+            assert_eq!(Route::of(path), route, "{path}");
+        }
+        for path in [
+            "/",
+            "//mcp/v1",
+            "/mcp/v1//",
+            "/mcp/v1;a",
+            "/mcp/%761",
+            "/MCP/v1",
+            "/mcp/v1/../v1",
+            "/healthz/",
+            "/auth/sessions/",
+            "/auth/sessions/x/y",
+            "/auth/session/",
+        ] {
+            assert_eq!(Route::of(path), Route::Nothing, "{path}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Listening: accept, bound, serve, drain.
+//!
+//! HTTP/1.1 alone. A proxy in front speaks it, and what is not parsed cannot be parsed wrongly.
+
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{app::Peer, metrics::Metrics, respond::Body};
+
+/// How long a connection may stay idle, or take to send one request head. Longer than the minute that
+/// proxies keep idle connections for, so that it is they who close them.
+const HEAD: Duration = Duration::from_secs(75);
+/// The largest request head, in bytes: identity providers fill headers with tokens of many kilobytes.
+const LARGEST_HEAD: usize = 64 << 10;
+/// A pause after a failed accept: out of file descriptors, trying again at once only burns the processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a connection over the limit may take to read that it is one.
+const TURN_AWAY: Duration = Duration::from_secs(1);
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
+                          Content-Type: application/json\r\nContent-Length: 67\r\n\r\n\
+                          {\"error\":\"overloaded\",\"error_description\":\"Too many connections.\"}\n";
+
+/// Bounds of one listener.
+pub struct Limits {
+    pub max_connections: usize,
+    /// How long requests in progress may take to end, once `stop` is cancelled.
+    pub grace: Duration,
+}
+
+/// Serves `listener` until `stop`, then until the last request ended or the grace is over.
+pub async fn serve<H, F>(
+    listener: TcpListener,
+    limits: Limits,
+    metrics: &Metrics,
+    stop: CancellationToken,
+    handler: H,
+) where
+    H: Fn(Peer, Request<Incoming>) -> F + Clone + Send + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let connections = Arc::new(Semaphore::new(limits.max_connections));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let (stream, address) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+            () = stop.cancelled() => break,
+        };
+        let Ok(permit) = connections.clone().try_acquire_owned() else {
+            metrics.turned_away.inc();
+            tokio::spawn(turn_away(stream));
+            continue;
+        };
+        // Answers are small and written whole: waiting for more would only delay them.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+        let connection = graceful.watch(connection(stream, address, handler.clone()));
+        let open = metrics.connections.clone();
+        open.inc();
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended badly");
+            }
+            open.dec();
+            drop(permit);
+        });
+    }
+    // Refuse new connections instead of leaving them to wait for nobody.
+    drop(listener);
+    tokio::select! {
+        () = graceful.shutdown() => {}
+        () = time::sleep(limits.grace) => tracing::warn!("the grace is over: requests were cut off"),
+    }
+}
+
+fn connection<H, F>(
+    stream: TcpStream,
+    address: SocketAddr,
+    handler: H,
+) -> http1::Connection<
+    TokioIo<TcpStream>,
+    impl hyper::service::HttpService<Incoming, ResBody = Body, Error = std::convert::Infallible, Future: Send>,
+>
+where
+    H: Fn(Peer, Request<Incoming>) -> F + Clone + Send + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let answer = handler(Peer { address }, request);
+        async move { Ok(answer.await) }
+    });
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(LARGEST_HEAD)
+        .serve_connection(TokioIo::new(stream), service)
+}
+
+async fn turn_away(mut stream: TcpStream) {
+    // Whoever does not read it learns by the connection's end.
+    let _ = time::timeout(TURN_AWAY, async {
+        stream.write_all(TOO_MANY).await?;
+        stream.shutdown().await
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_canned_answer_is_as_long_as_it_says() {
+        let text = std::str::from_utf8(TOO_MANY).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("Content-Length: {}", body.len())), "{}", body.len());
+        serde_json::from_str::<serde_json::Value>(body).unwrap();
+    }
+}

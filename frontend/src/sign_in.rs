@@ -1,0 +1,349 @@
+//! `/auth/init` and `/auth/callback`: a person signs in, a session begins.
+//!
+//! Nothing of a sign-in under way is kept here. The browser holds the state in its URL and its own secret in
+//! a cookie; the database holds the rest, sealed under the state. So a sign-in ends well on another replica,
+//! and only in the browser that began it.
+
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use url::Url;
+
+use crate::{
+    accept,
+    app::{App, Peer},
+    credentials::{SESSION_COOKIE, cookies},
+    error::{BASE_SCOPE, Fault},
+    idp::{Incoming, Outgoing, Principal},
+    mcp,
+    pages::{self, SignedIn},
+    query::Query,
+    random,
+    respond::{self, Body},
+    sessions::{CreatedSession, NewSession, SignIn},
+};
+
+/// How long the browser keeps its secret, in seconds; the database decides how long it is of use.
+const COOKIE_MAX_AGE: u32 = 600;
+const LONGEST_HINT: usize = 320;
+const LONGEST_SCOPE: usize = 1024;
+const LONGEST_USER_AGENT: usize = 256;
+
+/// What is kept of a sign-in between its two halves.
+#[derive(Serialize, Deserialize)]
+struct Pending {
+    nonce: String,
+    verifier: String,
+    scopes: Vec<String>,
+    redirect_uri: Option<String>,
+}
+
+/// `GET /auth/init`: keeps what the callback will need and sends the browser to the provider.
+pub async fn init(app: &App, parts: &Parts) -> Result<Response<Body>, Fault> {
+    let query = Query::of(&parts.uri);
+    let login_hint = query.get("login_hint")?.filter(|hint| hint.len() <= LONGEST_HINT);
+    let pending = Pending {
+        nonce: random::secret()?,
+        verifier: random::secret()?,
+        scopes: scopes(query.get("scope")?)?,
+        redirect_uri: query.get("redirect_uri")?.map(|uri| redirect_target(app, uri)).transpose()?,
+    };
+    let state = random::secret()?;
+    // The cookie of an earlier, unfinished sign-in stays, so that two tabs do not undo each other.
+    let name = cookie_name(app);
+    let browser = match cookies(&parts.headers, name).find(|value| random::is_secret(value)) {
+        Some(browser) => browser.to_owned(),
+        None => random::secret()?,
+    };
+    let challenge = random::challenge(&pending.verifier);
+    let outgoing = Outgoing { state: &state, nonce: &pending.nonce, challenge: &challenge, login_hint };
+    let url = app.provider.authorization_url(&outgoing).await?;
+    let payload = serde_json::to_value(&pending).map_err(Fault::internal)?;
+    let expires_at = app.sessions.begin_sign_in(&state, &browser, &payload).await?;
+
+    let body = json!({"authorization_url": url.as_str(), "expires_at": expires_at});
+    let mut response = redirect(StatusCode::FOUND, url.as_str(), &body)?;
+    set_cookie(app, &mut response, name, &browser, COOKIE_MAX_AGE)?;
+    Ok(response)
+}
+
+/// `GET /auth/callback`: the browser is back; verifies everything and begins a session.
+pub async fn callback(app: &App, parts: &Parts, peer: &Peer) -> Result<Response<Body>, Fault> {
+    let query = Query::of(&parts.uri);
+    let (state, code, error) = (query.get("state")?, query.get("code")?, query.get("error")?);
+    let iss = query.get("iss")?;
+    let pending = resume(app, &parts.headers, state).await?;
+
+    // From here on the sign-in is used up, whatever comes of it.
+    let code = match (code, error) {
+        (Some(code), None) => code,
+        (None, Some(error)) => return Err(provider_error(error)),
+        _ => return Err(Fault::invalid_request("The provider sent neither a code nor an error.")),
+    };
+    let incoming = Incoming { code, iss, nonce: &pending.nonce, verifier: &pending.verifier };
+    let principal = app.provider.redeem(&incoming).await?;
+    let session = app
+        .sessions
+        .create(&NewSession {
+            issuer: &principal.issuer,
+            subject: &principal.subject,
+            oauth_data: &principal.oauth_data,
+            scopes: &pending.scopes,
+            claims: &Value::Object(principal.claims.clone()),
+            metadata: &origin_of(&parts.headers, peer),
+            ttl: app.session_ttl,
+        })
+        .await?;
+    tracing::info!(session = %session.session_id, user = %session.user_id, "signed in");
+
+    let mut response = welcome(app, &parts.headers, &principal, &session, pending.redirect_uri.as_deref())?;
+    set_cookie(app, &mut response, cookie_name(app), "", 0)?;
+    if app.cookie_door {
+        let age = (session.absolute_expires_at - chrono::Utc::now()).num_seconds();
+        let age = u32::try_from(age).unwrap_or(0);
+        set_cookie(app, &mut response, SESSION_COOKIE, session.token.expose(), age)?;
+    }
+    Ok(response)
+}
+
+/// Takes the sign-in back that `state` names, if this browser began it.
+async fn resume(app: &App, headers: &HeaderMap, state: Option<&str>) -> Result<Pending, Fault> {
+    let bad = |code, public: &'static str| Fault::client(StatusCode::BAD_REQUEST, code, public);
+    let unknown =
+        || bad("unknown_sign_in", "This sign-in is unknown, or was finished before: start it again.");
+    let foreign = || bad("wrong_browser", "This sign-in was begun in another browser: start it again here.");
+    let state = state.filter(|state| random::is_secret(state)).ok_or_else(unknown)?;
+    let browser =
+        cookies(headers, cookie_name(app)).find(|value| random::is_secret(value)).ok_or_else(foreign)?;
+    match app.sessions.finish_sign_in(state, browser).await? {
+        SignIn::Ready(payload) => serde_json::from_value(payload).map_err(Fault::internal),
+        SignIn::Unknown => Err(unknown()),
+        SignIn::Expired => Err(bad("sign_in_expired", "This sign-in took too long: start it again.")),
+        SignIn::WrongBrowser => Err(foreign()),
+    }
+}
+
+/// The answer that carries the token: JSON to programs, a page to browsers, never a URL.
+fn welcome(
+    app: &App,
+    headers: &HeaderMap,
+    principal: &Principal,
+    session: &CreatedSession,
+    next: Option<&str>,
+) -> Result<Response<Body>, Fault> {
+    let claim = |name: &str| principal.claims.get(name).and_then(Value::as_str);
+    let mut body = json!({
+        "success": true,
+        "session_id": session.token.expose(),
+        "token_type": "Bearer",
+        "expires_at": session.expires_at,
+        "absolute_expires_at": session.absolute_expires_at,
+        "user": {
+            "id": session.user_id,
+            "issuer": principal.issuer,
+            "subject": principal.subject,
+            "email": claim("email"),
+            "name": claim("name"),
+        },
+    });
+    if let Some(next) = next {
+        body["redirect_uri"] = next.into();
+    }
+    if !accept::prefers_html(headers) {
+        return Ok(respond::json(StatusCode::OK, &body));
+    }
+    // With the cookie door open the browser is signed in already; otherwise it has to be given the token first.
+    if let (Some(next), true) = (next, app.cookie_door) {
+        return redirect(StatusCode::SEE_OTHER, next, &json!({"redirect_uri": next}));
+    }
+    let page = SignedIn {
+        name: claim("name").or(claim("email")).unwrap_or_default(),
+        token: session.token.expose(),
+        endpoint: &app.public_url.join(mcp::PATH),
+        expires_at: pages::instant(session.expires_at),
+        next,
+    };
+    Ok(respond::html(StatusCode::OK, pages::render(&page)))
+}
+
+/// What a session tells its owner later: from where it was begun.
+fn origin_of(headers: &HeaderMap, peer: &Peer) -> Value {
+    let agent = headers.get(header::USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let agent = agent.map(|agent| {
+        agent.chars().filter(|letter| !letter.is_control()).take(LONGEST_USER_AGENT).collect::<String>()
+    });
+    json!({"ip": peer.address.ip().to_string(), "user_agent": agent})
+}
+
+/// The provider said no. Its own words are not shown: anybody can write them into the URL.
+fn provider_error(error: &str) -> Fault {
+    let fault = match error {
+        "server_error" | "temporarily_unavailable" => Fault::provider(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "provider_unavailable",
+            "The identity provider has a problem: try again in a moment.",
+        ),
+        "invalid_request" | "unauthorized_client" | "unsupported_response_type" | "invalid_scope" => {
+            Fault::provider(
+                StatusCode::BAD_GATEWAY,
+                "provider_error",
+                "The identity provider does not accept this server's requests: its operator has to look.",
+            )
+        }
+        _ => Fault::provider(
+            StatusCode::FORBIDDEN,
+            "access_denied",
+            "The identity provider did not sign you in.",
+        ),
+    };
+    let word: String = error.chars().filter(|letter| letter.is_ascii_graphic()).take(64).collect();
+    fault.because(format!("the provider answered {word:?}"))
+}
+
+/// The scopes asked for, beside the one that every session has (RFC 6749 §3.3).
+fn scopes(text: Option<&str>) -> Result<Vec<String>, Fault> {
+    let mut scopes = vec![BASE_SCOPE.to_owned()];
+    let text = text.unwrap_or_default();
+    let token = |scope: &str| scope.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e));
+    if text.len() > LONGEST_SCOPE || !text.split(' ').all(token) {
+        return Err(Fault::client(
+            StatusCode::BAD_REQUEST,
+            "invalid_scope",
+            "scope must be names separated by single spaces.",
+        ));
+    }
+    for scope in text.split(' ').filter(|scope| !scope.is_empty()) {
+        if !scopes.iter().any(|known| known == scope) {
+            scopes.push(scope.to_owned());
+        }
+    }
+    Ok(scopes)
+}
+
+/// Where a browser may be sent after the sign-in: a page of this server or of an allowed origin.
+fn redirect_target(app: &App, text: &str) -> Result<String, Fault> {
+    let refused = || {
+        Fault::client(
+            StatusCode::BAD_REQUEST,
+            "invalid_redirect_uri",
+            "redirect_uri must be a page of this server, or of an origin in MCP_ALLOWED_ORIGINS.",
+        )
+    };
+    // Browsers read a backslash as a slash, and drop control characters: neither is in any honest URL.
+    let odd = |byte: u8| byte == b'\\' || byte.is_ascii_control() || byte == b' ' || !byte.is_ascii();
+    if text.bytes().any(odd) {
+        return Err(refused());
+    }
+    if text.starts_with('/') && !text.starts_with("//") {
+        return Ok(app.public_url.join(text));
+    }
+    let url = Url::parse(text).map_err(|_| refused())?;
+    let origin = url.origin().ascii_serialization();
+    let allowed = HeaderValue::from_str(&origin).is_ok_and(|origin| app.gate.allows_origin(&origin));
+    // The text itself has to begin with the origin: no user name, no other spelling of it.
+    let rest = text.strip_prefix(&origin).ok_or_else(refused)?;
+    if !allowed || url.fragment().is_some() || !(rest.is_empty() || rest.starts_with(['/', '?'])) {
+        return Err(refused());
+    }
+    Ok(text.to_owned())
+}
+
+fn cookie_name(app: &App) -> &'static str {
+    if app.public_url.is_https() { "__Host-mcp_signin" } else { "mcp_signin" }
+}
+
+fn set_cookie(
+    app: &App,
+    response: &mut Response<Body>,
+    name: &str,
+    value: &str,
+    max_age: u32,
+) -> Result<(), Fault> {
+    let secure = if app.public_url.is_https() { "; Secure" } else { "" };
+    let cookie = format!("{name}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax{secure}");
+    let mut cookie = HeaderValue::from_str(&cookie).map_err(Fault::internal)?;
+    cookie.set_sensitive(true);
+    response.headers_mut().append(header::SET_COOKIE, cookie);
+    Ok(())
+}
+
+/// Expires the session cookie of a browser that signed out.
+pub fn forget_session(app: &App, response: &mut Response<Body>) -> Result<(), Fault> {
+    set_cookie(app, response, SESSION_COOKIE, "", 0)
+}
+
+fn redirect(status: StatusCode, to: &str, body: &Value) -> Result<Response<Body>, Fault> {
+    let mut response = respond::json(status, body);
+    let location = HeaderValue::from_str(to).map_err(Fault::internal)?;
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::tests::app;
+
+    #[test]
+    fn redirects_stay_with_this_server_and_its_friends() {
+        let app = app(&[("MCP_ALLOWED_ORIGINS", "https://app.example.com,http://localhost:3000")]);
+        for good in [
+            "/",
+            "/welcome?a=b",
+            "http://127.0.0.1:8080/x",
+            "https://app.example.com",
+            "https://app.example.com/x?y=z",
+            "http://localhost:3000/cb",
+        ] {
+            assert!(redirect_target(&app, good).is_ok(), "{good}");
+        }
+        assert_eq!(redirect_target(&app, "/x").unwrap(), "http://127.0.0.1:8080/x");
+        for bad in [
+            "",
+            "x",
+            "//evil.example.com",
+            "/\\evil.example.com",
+            "\\\\evil.example.com",
+            "/\tevil",
+            "https://evil.example.com",
+            "https://app.example.com.evil.example/x",
+            "https://app.example.com@evil.example/x",
+            "https://user@app.example.com/x",
+            "https://app.example.com:8443/x",
+            "http://app.example.com/x",
+            "HTTPS://app.example.com/x",
+            "https://app.example.com/x#y",
+            "javascript:alert(1)",
+            "data:text/html,x",
+            "https:app.example.com",
+            "https://app.example.com\u{2f}\u{2f}é",
+        ] {
+            assert!(redirect_target(&app, bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn scopes_follow_the_grammar() {
+        assert_eq!(scopes(None).unwrap(), ["mcp"]);
+        assert_eq!(scopes(Some("notes:write mcp notes:write")).unwrap(), ["mcp", "notes:write"]);
+        for bad in ["a\"b", "a\\b", "a\nb", "é", &"a".repeat(LONGEST_SCOPE + 1)] {
+            assert!(scopes(Some(bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_providers_words_are_not_shown() {
+        for (error, status) in [
+            ("access_denied", 403),
+            ("user_not_found", 403),
+            ("<script>", 403),
+            ("server_error", 503),
+            ("temporarily_unavailable", 503),
+            ("invalid_scope", 502),
+        ] {
+            let fault = provider_error(error);
+            assert_eq!(fault.status.as_u16(), status, "{error}");
+            assert!(!fault.public.contains("<script>"));
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Logs: text or JSON on standard error, filtered by `MCP_LOG`, without secrets.
+
+use std::panic;
+
+use tracing_subscriber::{EnvFilter, fmt};
+
+use crate::{config::Environment, redact::RedactedStderr};
+
+/// rmcp reports every request of its own at `info`, and every error that a client causes at `warn`.
+const DEFAULT_FILTER: &str = "info,rmcp=error";
+
+/// Starts logging.
+///
+/// # Errors
+///
+/// One line for each of `MCP_LOG` and `MCP_LOG_FORMAT` that cannot be read.
+pub fn start(environment: &dyn Environment) -> Result<(), Vec<String>> {
+    let text = environment.get("MCP_LOG").unwrap_or_else(|| DEFAULT_FILTER.to_owned());
+    let format = environment.get("MCP_LOG_FORMAT").unwrap_or_else(|| "text".to_owned());
+    let mut faults = Vec::new();
+    let filter = EnvFilter::try_new(&text)
+        .map_err(|error| faults.push(format!("MCP_LOG must be a filter such as info,hyper=debug ({error})")))
+        .ok();
+    if !matches!(format.as_str(), "text" | "json") {
+        faults.push("MCP_LOG_FORMAT must be text or json".to_owned());
+    }
+    let (Some(filter), true) = (filter, faults.is_empty()) else { return Err(faults) };
+
+    let builder =
+        fmt().with_env_filter(filter).with_writer(RedactedStderr).with_target(true).with_ansi(false);
+    match format.as_str() {
+        "json" => builder.json().flatten_event(true).init(),
+        _ => builder.init(),
+    }
+    panic::set_hook(Box::new(|panic| {
+        // Its message may hold anything; where it happened is enough to find it.
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(location, "a task panicked");
+    }));
+    Ok(())
+}

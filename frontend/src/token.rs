@@ -1,0 +1,96 @@
+//! The session token as the frontend sees it: a shape to recognise, a public id to log, a secret to pass on.
+//!
+//! `mcps_` + 22 base62 characters (the session's public id) + `_` + 44 (the secret) + 6 (a checksum).
+//! Only the extension can tell whether a token holds; here what cannot be one is refused without a query.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+use uuid::Uuid;
+
+const PREFIX: &str = "mcps_";
+const SELECTOR: usize = 22;
+const SECRET: usize = 44 + 6;
+
+/// A text of the right shape. `Debug` shows the public part alone.
+#[derive(Clone)]
+pub struct SessionToken(SecretString);
+
+impl SessionToken {
+    /// `None` unless `text` matches `mcps_[0-9A-Za-z]{22}_[0-9A-Za-z]{50}`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (selector, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
+        let base62 = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let fits = selector.len() == SELECTOR && secret.len() == SECRET && base62(selector) && base62(secret);
+        fits.then(|| Self(SecretString::from(text)))
+    }
+
+    /// The public id of the session, which may be logged; `None` where the selector is no 128-bit number.
+    pub fn session_id(&self) -> Option<Uuid> {
+        base62::decode(self.selector()).ok().map(Uuid::from_u128)
+    }
+
+    /// The whole token, to pass to the database or to its owner.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+
+    fn selector(&self) -> &str {
+        &self.expose()[PREFIX.len()..PREFIX.len() + SELECTOR]
+    }
+}
+
+impl fmt::Debug for SessionToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PREFIX}{}_…", self.selector())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(selector: &str) -> String {
+        format!("mcps_{selector}_{}", "s".repeat(50))
+    }
+
+    #[test]
+    fn only_the_shape_of_a_session_token_is_taken() {
+        let good = token("0123456789ABCDEFGHabcd");
+        assert!(SessionToken::parse(&good).is_some());
+        for bad in [
+            "",
+            "mcps_",
+            "null",
+            &good[1..],
+            &good[..good.len() - 1],
+            &format!("{good}0"),
+            &format!(" {good}"),
+            &good.replace("mcps_", "mcpr_"),
+            &good.replace("mcps_", "MCPS_"),
+            &good.replace('A', "-"),
+            &good.replace('A', "é"),
+            &format!("mcps_{}_{}", "a".repeat(21), "s".repeat(51)),
+        ] {
+            assert!(SessionToken::parse(bad).is_none(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_selector_is_the_session_id() {
+        let id = Uuid::from_u128(0x0190_1234_5678_7abc_8def_0123_4567_89ab);
+        let selector = format!("{:0>22}", base62::encode(id.as_u128()));
+        assert_eq!(SessionToken::parse(&token(&selector)).unwrap().session_id(), Some(id));
+        let nil = SessionToken::parse(&token(&"0".repeat(22))).unwrap();
+        assert_eq!(nil.session_id(), Some(Uuid::nil()));
+        let too_big = SessionToken::parse(&token(&"z".repeat(22))).unwrap();
+        assert_eq!(too_big.session_id(), None);
+    }
+
+    #[test]
+    fn the_secret_does_not_print() {
+        let text = token("0123456789ABCDEFGHabcd");
+        let shown = format!("{:?}", SessionToken::parse(&text).unwrap());
+        assert_eq!(shown, "mcps_0123456789ABCDEFGHabcd_…");
+    }
+}
