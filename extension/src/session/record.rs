@@ -72,24 +72,25 @@ impl Record {
             let index = pg_sys::RelationGetPrimaryKeyIndex(relation);
             let scan = pg_sys::systable_beginscan(relation, index, true, snapshot, 1, &mut key);
             let tuple = pg_sys::systable_getnext(scan);
-            let record = (!tuple.is_null()).then(|| Self::deform(tuple, (*relation).rd_att));
+            let description = (*relation).rd_att;
+            // A library newer than the SQL objects, before ALTER EXTENSION UPDATE.
+            let complete = (*description).natts as usize >= COLUMNS;
+            let record = (complete && !tuple.is_null()).then(|| Self::deform(tuple, description));
             pg_sys::systable_endscan(scan);
             pg_sys::UnregisterSnapshot(snapshot);
             pg_sys::table_close(relation, lock);
-            Ok(record)
+            if complete { Ok(record) } else { Err(Error::Incomplete("a column of mcp.sessions")) }
         }
     }
 
     /// # Safety
-    /// The tuple is one of the relation that `description` describes.
+    /// The tuple is one of the relation that `description` describes, which has at least our columns.
     unsafe fn deform(tuple: pg_sys::HeapTuple, description: pg_sys::TupleDesc) -> Self {
         // SAFETY: both arrays hold as many entries as the relation has columns.
         unsafe {
             let columns = (*description).natts as usize;
-            let mut record = Record {
-                values: vec![pg_sys::Datum::null(); columns.max(COLUMNS)],
-                nulls: vec![true; columns.max(COLUMNS)],
-            };
+            let mut record =
+                Record { values: vec![pg_sys::Datum::null(); columns], nulls: vec![true; columns] };
             let copy = pg_sys::heap_copytuple(tuple);
             pg_sys::heap_deform_tuple(
                 copy,
