@@ -14,6 +14,7 @@ ALTER FUNCTION mcp.revoke_session_by_id OWNER TO mcp_owner;
 ALTER FUNCTION mcp.revoke_user_sessions OWNER TO mcp_owner;
 ALTER FUNCTION mcp.cleanup_expired_sessions OWNER TO mcp_owner;
 ALTER FUNCTION mcp.session_stats OWNER TO mcp_owner;
+ALTER FUNCTION mcp.doctor OWNER TO mcp_owner;
 ALTER FUNCTION mcp.begin_sign_in OWNER TO mcp_owner;
 ALTER FUNCTION mcp.finish_sign_in OWNER TO mcp_owner;
 ALTER FUNCTION mcp.state OWNER TO mcp_owner;
@@ -46,6 +47,7 @@ GRANT EXECUTE ON FUNCTION mcp.set_state TO mcp_user, mcp_auth;
 GRANT EXECUTE ON FUNCTION mcp.end_session TO mcp_user, mcp_auth;
 GRANT EXECUTE ON FUNCTION mcp.end_other_sessions TO mcp_user, mcp_auth;
 GRANT EXECUTE ON FUNCTION mcp.worker_status TO mcp_auth, mcp_monitor;
+GRANT EXECUTE ON FUNCTION mcp.doctor TO mcp_monitor;
 GRANT EXECUTE ON FUNCTION mcp.version TO mcp_auth, mcp_exec, mcp_monitor;
 
 -- A view checks the rights of whoever asks, so those who may see their sessions need the columns; never the verifiers.

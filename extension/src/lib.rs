@@ -8,6 +8,7 @@ use pgrx::prelude::*;
 
 mod audit;
 mod cleanup;
+mod doctor;
 mod error;
 mod identity;
 mod ids;

@@ -90,6 +90,45 @@ fn one_batch() -> bool {
     }
 }
 
+/// Why the worker does not clean up in this database.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Absence {
+    #[error(
+        "The library is not preloaded: add mcp_sessions to shared_preload_libraries, set mcp.database and restart; until \
+         then call mcp.cleanup_expired_sessions() from a scheduler."
+    )]
+    NotPreloaded,
+    #[error("mcp.database is not set: set it and restart.")]
+    NoDatabase,
+    #[error("The worker cleans up in database {worker}, not in {here}.")]
+    OtherDatabase { worker: String, here: String },
+    #[error(
+        "The worker is not running: see the server's log; it starts again within seconds once database {database} can be \
+         reached, and not at all on a standby."
+    )]
+    NotRunning { database: String },
+}
+
+/// The running worker's process id.
+fn running() -> Option<i32> {
+    let pid = PID.get().load(Relaxed);
+    // SAFETY: looks the process up in shared memory.
+    (pid != 0 && unsafe { !pg_sys::BackendPidGetProc(pid).is_null() }).then_some(pid)
+}
+
+/// Why the worker does not clean up in this database; `None` where it does.
+pub(crate) fn absence() -> Option<Absence> {
+    if !PRELOADED.load(Relaxed) {
+        return Some(Absence::NotPreloaded);
+    }
+    let here = current_database();
+    match settings::database() {
+        None => Some(Absence::NoDatabase),
+        Some(worker) if worker != here => Some(Absence::OtherDatabase { worker, here }),
+        Some(database) => running().is_none().then_some(Absence::NotRunning { database }),
+    }
+}
+
 /// Whether the background worker cleans up here, and what is missing where it does not.
 #[pg_extern(schema = "mcp")]
 fn worker_status() -> Result<
@@ -106,37 +145,23 @@ fn worker_status() -> Result<
     >,
     pg_sys::panic::ErrorReport,
 > {
-    if !PRELOADED.load(Relaxed) {
-        let detail = "The library is not preloaded: add mcp_sessions to shared_preload_libraries, set mcp.database and \
-                      restart; until then call mcp.cleanup_expired_sessions() from a scheduler.";
-        return Ok(TableIterator::once((false, None, None, None, None, detail.into())));
+    let absence = absence();
+    let detail = absence.as_ref().map_or_else(|| "The worker is running.".into(), ToString::to_string);
+    if let Some(Absence::NotPreloaded) = absence {
+        return Ok(TableIterator::once((false, None, None, None, None, detail)));
     }
-    let database = settings::database();
-    let pid = PID.get().load(Relaxed);
-    // SAFETY: looks the process up in shared memory.
-    let running = pid != 0 && unsafe { !pg_sys::BackendPidGetProc(pid).is_null() };
     let last_run = LAST_RUN.get().load(Relaxed);
-    let here = current_database();
-    let detail = match &database {
-        None => "mcp.database is not set: set it and restart.".into(),
-        Some(name) if *name != here => format!("The worker cleans up in database {name}, not in {here}."),
-        Some(_) if running => "The worker is running.".into(),
-        Some(name) => format!(
-            "The worker is not running: see the server's log; it starts again within seconds once database {name} can \
-             be reached, and not at all on a standby."
-        ),
-    };
     Ok(TableIterator::once((
-        running && database.as_deref() == Some(here.as_str()),
-        running.then_some(pid),
-        database,
+        absence.is_none(),
+        running(),
+        settings::database(),
         (last_run != 0).then(|| TimestampWithTimeZone::try_from(last_run).ok()).flatten(),
         Some(DELETED.get().load(Relaxed)),
         detail,
     )))
 }
 
-fn current_database() -> String {
+pub(crate) fn current_database() -> String {
     // SAFETY: a palloc'd C string of the database this backend is connected to.
     unsafe {
         let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
