@@ -27,3 +27,17 @@ COMMENT ON FUNCTION mcp.end_other_sessions IS
     'Ends all sessions of the armed user but the armed one; returns how many were live';
 COMMENT ON FUNCTION mcp.worker_status IS 'Whether the background worker cleans up here, and what is missing if not';
 COMMENT ON FUNCTION mcp.version IS 'Version of the library';
+COMMENT ON FUNCTION mcp.register_client IS
+    'For operators: registers an OAuth client, or changes the one of that id; returns its id';
+COMMENT ON FUNCTION mcp.remove_client IS
+    'For operators: forgets an OAuth client and ends its sessions; returns how many, NULL where there was nothing to forget';
+COMMENT ON FUNCTION mcp.register_dynamic_client IS
+    'Registers an OAuth client that asked for it itself (RFC 7591); forgotten when nobody signs in with it';
+COMMENT ON FUNCTION mcp.find_client IS
+    'What is registered of an OAuth client, and which scopes were consented to in this browser; always one row';
+COMMENT ON FUNCTION mcp.issue_code IS
+    'Makes an authorization code for a user who has signed in: status issued or consent_required';
+COMMENT ON FUNCTION mcp.redeem_code IS
+    'Exchanges an authorization code for a session, once: status active, unknown, expired, replayed, unknown_client, wrong_client, wrong_redirect, wrong_resource or wrong_verifier';
+COMMENT ON FUNCTION mcp.revoke_token IS
+    'Ends the session of a token, if it is this client''s (RFC 7009); NULL where there is no such client';

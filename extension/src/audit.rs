@@ -23,6 +23,12 @@ pub(crate) enum Event {
     AdminEnd,
     /// A new session of the user took its place.
     Displace,
+    /// The user let the client do more.
+    Widen,
+    /// An authorization code came back that had been redeemed.
+    CodeReplay,
+    /// An operator forgot a client.
+    RemoveClient,
 }
 
 impl Event {
@@ -36,6 +42,9 @@ impl Event {
             Event::End => "end",
             Event::AdminEnd => "admin_end",
             Event::Displace => "displace",
+            Event::Widen => "widen",
+            Event::CodeReplay => "code_replay",
+            Event::RemoveClient => "remove_client",
         }
     }
 }

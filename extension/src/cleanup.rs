@@ -1,12 +1,12 @@
 //! Clean-up: deleting what has ended.
 
 use crate::error::Error;
-use crate::interval::age;
+use crate::interval::{age, microseconds};
+use crate::oauth;
 use crate::settings;
 use crate::statement::{first, required, run, sql};
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
-use std::time::Duration;
 
 /// Deletes up to `limit` sessions that ended at least `older_than` microseconds ago, oldest first. Rows that another
 /// transaction holds are left for the next time. Runs as `mcp_owner`.
@@ -49,18 +49,20 @@ fn audit_log(limit: i64, older_than: i64) -> Result<i64, Error> {
 
 /// One batch of everything, for the background worker: how many rows it deleted, and whether there is more.
 pub(crate) fn batch() -> Result<(i64, bool), Error> {
-    let microseconds = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
     let limit = i64::from(settings::cleanup_batch_size());
     let deleted = [
         sessions(limit, microseconds(settings::retention()))?,
         sign_ins(limit)?,
+        oauth::client::clean_up(limit)?,
+        oauth::consent::clean_up(limit)?,
+        oauth::code::clean_up(limit)?,
         audit_log(limit, microseconds(settings::audit_retention()))?,
     ];
     Ok((deleted.iter().sum(), deleted.contains(&limit)))
 }
 
 /// Deletes the sessions that have ended, at once, and returns how many: at most `batch_size`, all of them when it is
-/// NULL; only those that ended `older_than` ago. Sign-ins that were never finished go too, uncounted.
+/// NULL; only those that ended `older_than` ago. Sign-ins, codes, consents and clients that are over go too, uncounted.
 #[pg_extern(schema = "mcp", security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 fn cleanup_expired_sessions(
@@ -71,7 +73,9 @@ fn cleanup_expired_sessions(
         return Err(Error::Negative { what: "batch_size" }.into());
     }
     let older_than = age("older_than", older_than)?;
-    sign_ins(i64::MAX)?;
+    for clean_up in [sign_ins, oauth::client::clean_up, oauth::consent::clean_up, oauth::code::clean_up] {
+        clean_up(i64::MAX)?;
+    }
     if let Some(limit) = batch_size {
         return Ok(sessions(limit.into(), older_than)?);
     }

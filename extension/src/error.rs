@@ -25,6 +25,14 @@ pub(crate) enum Error {
     Negative { what: &'static str },
     #[error("{0:?} is not a valid scope")]
     Scope(String),
+    #[error("there are too many {what}: {got}, the limit is {limit}")]
+    TooMany { what: &'static str, got: usize, limit: usize },
+    #[error("{0:?} is not an acceptable redirect URI")]
+    RedirectUri(String),
+    #[error("{0:?} is not an acceptable client_id")]
+    ClientId(String),
+    #[error("code_challenge is not a challenge of method S256")]
+    CodeChallenge,
     #[error("an identity is already armed in this transaction")]
     AlreadyArmed,
     #[error("the identity of this transaction was lost by ROLLBACK TO SAVEPOINT")]
@@ -58,6 +66,10 @@ impl Error {
             | Error::NotAnObject(_)
             | Error::Interval { .. }
             | Error::Negative { .. }
+            | Error::TooMany { .. }
+            | Error::RedirectUri(_)
+            | Error::ClientId(_)
+            | Error::CodeChallenge
             | Error::Scope(_) => ERRCODE_INVALID_PARAMETER_VALUE,
             Error::TooLarge { .. } => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Error::AlreadyArmed | Error::Prepare | Error::Incomplete(_) => {
@@ -89,6 +101,16 @@ impl Error {
                 "It holds one key a line, 64 hexadecimal digits each, readable by the server's user and nobody else.",
             ),
             Error::Interval { .. } => Some("Leave it NULL for the server's default."),
+            Error::RedirectUri(_) => Some(
+                "It is an absolute URI in ASCII without fragment: https://…, http:// on localhost, 127.0.0.1 or [::1], \
+                 or an application's private scheme.",
+            ),
+            Error::ClientId(_) => Some(
+                "It is printable ASCII without spaces and does not begin with https://, which names a metadata document.",
+            ),
+            Error::CodeChallenge => {
+                Some("It is the SHA-256 of the verifier in base64url, 43 characters (RFC 7636).")
+            }
             Error::Scope(_) => Some("RFC 6749 allows printable ASCII without space, quote and backslash."),
             Error::Incomplete(_) => {
                 Some("Run CREATE EXTENSION mcp_sessions, or ALTER EXTENSION mcp_sessions UPDATE.")

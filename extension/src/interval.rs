@@ -7,7 +7,7 @@ use std::time::Duration;
 const DAY: i128 = 24 * 3600 * 1_000_000;
 const LONGEST: i128 = 3650 * DAY;
 
-fn microseconds(interval: &Interval) -> i128 {
+fn length(interval: &Interval) -> i128 {
     i128::from(interval.months()) * 30 * DAY
         + i128::from(interval.days()) * DAY
         + i128::from(interval.micros())
@@ -17,7 +17,7 @@ fn microseconds(interval: &Interval) -> i128 {
 /// years.
 pub(crate) fn lifetime(what: &'static str, given: Option<Interval>, default: Duration) -> Result<i64, Error> {
     let length = match given {
-        Some(interval) => microseconds(&interval),
+        Some(interval) => self::length(&interval),
         None => i128::try_from(default.as_micros()).unwrap_or(LONGEST),
     };
     match i64::try_from(length) {
@@ -28,10 +28,15 @@ pub(crate) fn lifetime(what: &'static str, given: Option<Interval>, default: Dur
 
 /// An age in microseconds: anything that is not negative.
 pub(crate) fn age(what: &'static str, given: Option<Interval>) -> Result<i64, Error> {
-    let length = given.map_or(0, |interval| microseconds(&interval));
+    let length = given.map_or(0, |interval| self::length(&interval));
     if length < 0 {
         return Err(Error::Negative { what });
     }
     // Longer than the calendar is as good as the calendar.
     Ok(i64::try_from(length.min(100 * LONGEST)).unwrap_or(i64::MAX))
+}
+
+/// A setting in microseconds, as statements take it.
+pub(crate) fn microseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }

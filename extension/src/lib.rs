@@ -14,6 +14,7 @@ mod identity;
 mod ids;
 mod interval;
 mod jsonb;
+mod oauth;
 mod owner;
 mod seal;
 mod session;
@@ -34,6 +35,7 @@ extension_sql_file!("../sql/tables.sql", requires = [mcp]);
 extension_sql_file!("../sql/identity.sql", requires = [mcp]);
 extension_sql_file!("../sql/sessions.sql", requires = ["tables", "identity"]);
 extension_sql_file!("../sql/policies.sql", requires = ["tables", "identity"]);
+extension_sql_file!("../sql/oauth.sql", requires = ["tables"]);
 extension_sql_file!("../sql/views.sql", requires = ["policies", "sessions", cleanup::session_stats]);
 extension_sql_file!(
     "../sql/comments.sql",
@@ -43,6 +45,13 @@ extension_sql_file!(
         cleanup::session_stats,
         identity::has_scope,
         identity::require_user,
+        oauth::client::find_client,
+        oauth::client::register_client,
+        oauth::client::register_dynamic_client,
+        oauth::client::remove_client,
+        oauth::code::issue_code,
+        oauth::code::redeem_code,
+        oauth::revocation::revoke_token,
         session::create::create_session,
         session::enter::touch_session,
         session::refresh::refresh_session,

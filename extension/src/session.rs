@@ -11,9 +11,13 @@ pub(crate) mod revoke;
 pub(crate) mod sealed;
 pub(crate) mod state;
 mod verdict;
+mod widen;
 
+pub(crate) use create::{NewSession, checked_scopes, create as create_session, user_id_of};
 pub(crate) use enter::{authenticate, touch_armed};
+pub(crate) use revoke::{end as end_session, session_of};
 pub(crate) use verdict::Status;
+pub(crate) use widen::widen as widen_session;
 
 #[cfg(any(test, feature = "pg_test"))]
 #[pg_schema]

@@ -19,6 +19,14 @@ static ACCESS_TTL: GucSetting<i32> = GucSetting::<i32>::new(3600);
 static REFRESH_GRACE: GucSetting<i32> = GucSetting::<i32>::new(60);
 /// Ten minutes to find the password: the bound RFC 6749 §4.1.2 recommends for codes.
 static SIGN_IN_TTL: GucSetting<i32> = GucSetting::<i32>::new(600);
+/// As long as the longest session, so that a step-up late in its life still finds the session to widen.
+static CONSENT_TTL: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 3600);
+/// A client redeems its code within seconds; the bound is that of OWASP ASVS 10.4.3, level 3.
+static CODE_TTL: GucSetting<i32> = GucSetting::<i32>::new(60);
+/// A client registers on the way to its first sign-in, and registers again when it is not known any more.
+static CLIENT_TTL: GucSetting<i32> = GucSetting::<i32>::new(24 * 3600);
+/// A few megabytes; clients that were used do not count.
+static MAX_UNUSED_CLIENTS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 /// A workspace's context, not a document store: it is rewritten as a whole.
 static MAX_STATE_BYTES: GucSetting<i32> = GucSetting::<i32>::new(64 * 1024);
 /// Identity providers with many groups issue tokens of 8 KB; three of them fit many times over.
@@ -96,6 +104,43 @@ pub(crate) fn declare(preloading: bool) {
         10,
         3600,
         Suset,
+    );
+    seconds(
+        c"mcp.consent_ttl",
+        c"How long a user's consent to a client is remembered in the browser where it was given.",
+        c"Asking for more scopes within it widens the session it led to.",
+        &CONSENT_TTL,
+        1,
+        TEN_YEARS,
+        Suset,
+    );
+    seconds(
+        c"mcp.code_ttl",
+        c"How long an authorization code may be redeemed.",
+        c"",
+        &CODE_TTL,
+        1,
+        60,
+        Suset,
+    );
+    seconds(
+        c"mcp.client_ttl",
+        c"How long a client that registered itself is known before somebody signs in with it.",
+        c"",
+        &CLIENT_TTL,
+        60,
+        TEN_YEARS,
+        Suset,
+    );
+    GucRegistry::define_int_guc(
+        c"mcp.max_unused_clients",
+        c"How many clients that registered themselves are known before somebody signs in with them.",
+        c"The oldest is forgotten for a new one.",
+        &MAX_UNUSED_CLIENTS,
+        1,
+        1_000_000,
+        Suset,
+        GucFlags::default(),
     );
     let bytes = |name, short, setting, max| {
         GucRegistry::define_int_guc(name, short, c"", setting, 0, max, Suset, GucFlags::UNIT_BYTE);
@@ -241,6 +286,22 @@ pub(crate) fn refresh_grace() -> Duration {
 
 pub(crate) fn sign_in_ttl() -> Duration {
     seconds(&SIGN_IN_TTL)
+}
+
+pub(crate) fn consent_ttl() -> Duration {
+    seconds(&CONSENT_TTL)
+}
+
+pub(crate) fn code_ttl() -> Duration {
+    seconds(&CODE_TTL)
+}
+
+pub(crate) fn client_ttl() -> Duration {
+    seconds(&CLIENT_TTL)
+}
+
+pub(crate) fn max_unused_clients() -> i64 {
+    MAX_UNUSED_CLIENTS.get().into()
 }
 
 pub(crate) fn max_state_bytes() -> usize {

@@ -23,7 +23,8 @@ const LONGEST: usize = 1024;
 const MAX_PAYLOAD: usize = 64 * 1024;
 const KIND: &str = "sign-in";
 
-fn hash(purpose: &str, secret: &str) -> Vec<u8> {
+/// The hash a secret of the frontend's is stored under, separated by purpose.
+pub(crate) fn hash(purpose: &str, secret: &str) -> Vec<u8> {
     Sha256::new()
         .chain_update(b"mcp/v1/")
         .chain_update(purpose)
@@ -33,7 +34,8 @@ fn hash(purpose: &str, secret: &str) -> Vec<u8> {
         .to_vec()
 }
 
-fn secret<'a>(what: &'static str, value: Option<&'a str>) -> Result<&'a str, Error> {
+/// A secret the frontend made: long enough not to be guessed.
+pub(crate) fn secret<'a>(what: &'static str, value: Option<&'a str>) -> Result<&'a str, Error> {
     let value = value.ok_or(Error::Null(what))?;
     match value.len() {
         SHORTEST..=LONGEST => Ok(value),

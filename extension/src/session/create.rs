@@ -3,7 +3,7 @@
 use crate::audit::{self, Event};
 use crate::error::Error;
 use crate::ids::{rust_uuid, sql_uuid};
-use crate::interval::lifetime;
+use crate::interval::{lifetime, microseconds};
 use crate::jsonb::Jsonb;
 use crate::session::sealed;
 use crate::settings;
@@ -22,28 +22,72 @@ const MAX_SCOPE: usize = 256;
 pub(crate) struct NewSession<'a> {
     issuer: &'a str,
     subject: &'a str,
-    client_id: Option<&'a str>,
-    resource: Option<&'a str>,
-    scopes: Vec<String>,
+    pub(crate) client_id: Option<&'a str>,
+    pub(crate) resource: Option<&'a str>,
+    pub(crate) scopes: Vec<String>,
     state: Jsonb,
-    claims: Jsonb,
-    metadata: Jsonb,
-    oauth_data: Option<Jsonb>,
-    ttl: i64,
-    max_lifetime: i64,
-    access_ttl: Option<i64>,
-    with_refresh: bool,
-    user_id: Uuid,
+    pub(crate) claims: Jsonb,
+    pub(crate) metadata: Jsonb,
+    pub(crate) oauth_data: Option<Jsonb>,
+    /// In microseconds, as the two that follow.
+    pub(crate) ttl: i64,
+    pub(crate) max_lifetime: i64,
+    pub(crate) access_ttl: Option<i64>,
+    pub(crate) with_refresh: bool,
+    pub(crate) user_id: Uuid,
+}
+
+impl<'a> NewSession<'a> {
+    /// A session of this principal with the default lifetimes, no scopes and no refresh token.
+    pub(crate) fn checked(
+        issuer: &'a str,
+        subject: &'a str,
+        client_id: Option<&'a str>,
+        resource: Option<&'a str>,
+        oauth_data: Option<Jsonb>,
+        claims: Option<Jsonb>,
+        metadata: Option<Jsonb>,
+    ) -> Result<Self, Error> {
+        let empty = || Jsonb::from_text(c"{}");
+        let limits = |what, value: Option<Jsonb>| {
+            value.unwrap_or_else(empty).object(what)?.within(
+                what,
+                settings::max_claims_bytes(),
+                "mcp.max_claims_bytes",
+            )
+        };
+        Ok(NewSession {
+            issuer: name("issuer", Some(issuer))?.ok_or(Error::Null("issuer"))?,
+            subject: name("subject", Some(subject))?.ok_or(Error::Null("subject"))?,
+            client_id: name("client_id", client_id)?,
+            resource: name("resource", resource)?,
+            scopes: Vec::new(),
+            state: empty(),
+            claims: limits("claims", claims)?,
+            metadata: limits("metadata", metadata)?,
+            oauth_data: oauth_data
+                .map(|data| {
+                    data.within("oauth_data", settings::max_oauth_data_bytes(), "mcp.max_oauth_data_bytes")
+                })
+                .transpose()?,
+            ttl: microseconds(settings::session_ttl()),
+            max_lifetime: microseconds(settings::max_lifetime()),
+            access_ttl: None,
+            with_refresh: false,
+            user_id: user_id_of(issuer, subject),
+        })
+    }
 }
 
 /// A session as its creator gets it, with the only copies there are of its tokens.
 pub(crate) struct Created {
-    session_id: Uuid,
-    user_id: Uuid,
-    access: Token,
-    refresh: Option<Token>,
-    expires_at: TimestampWithTimeZone,
-    absolute_expires_at: TimestampWithTimeZone,
+    pub(crate) session_id: Uuid,
+    pub(crate) user_id: Uuid,
+    pub(crate) access: Token,
+    pub(crate) refresh: Option<Token>,
+    /// When the access token ends.
+    pub(crate) expires_at: TimestampWithTimeZone,
+    pub(crate) absolute_expires_at: TimestampWithTimeZone,
 }
 
 /// The user behind (issuer, subject) where the caller names none: UUIDv5 (RFC 9562 §5.5) of the subject in the namespace
@@ -115,45 +159,23 @@ fn create_session(
     >,
     pg_sys::panic::ErrorReport,
 > {
-    let issuer = name("issuer", issuer)?.ok_or(Error::Null("issuer"))?;
-    let subject = name("subject", subject)?.ok_or(Error::Null("subject"))?;
-    let empty = || Jsonb::from_text(c"{}");
-    let with_refresh = with_refresh.unwrap_or(false);
-    let (claims_limit, claims_setting) = (settings::max_claims_bytes(), "mcp.max_claims_bytes");
-    let created = create(&NewSession {
-        issuer,
-        subject,
-        client_id: name("client_id", client_id)?,
-        resource: name("resource", resource)?,
-        scopes: checked_scopes(scopes)?,
-        state: state.unwrap_or_else(empty).within(
-            "state",
-            settings::max_state_bytes(),
-            "mcp.max_state_bytes",
-        )?,
-        claims: claims.unwrap_or_else(empty).object("claims")?.within(
-            "claims",
-            claims_limit,
-            claims_setting,
-        )?,
-        metadata: metadata.unwrap_or_else(empty).object("metadata")?.within(
-            "metadata",
-            claims_limit,
-            claims_setting,
-        )?,
-        oauth_data: oauth_data
-            .map(|data| {
-                data.within("oauth_data", settings::max_oauth_data_bytes(), "mcp.max_oauth_data_bytes")
-            })
-            .transpose()?,
-        ttl: lifetime("ttl", ttl, settings::session_ttl())?,
-        max_lifetime: lifetime("max_lifetime", max_lifetime, settings::max_lifetime())?,
-        access_ttl: (with_refresh || access_ttl.is_some())
-            .then(|| lifetime("access_ttl", access_ttl, settings::access_ttl()))
-            .transpose()?,
-        with_refresh,
-        user_id: user_id.map_or_else(|| user_id_of(issuer, subject), rust_uuid),
-    })?;
+    let issuer = issuer.ok_or(Error::Null("issuer"))?;
+    let subject = subject.ok_or(Error::Null("subject"))?;
+    let mut new = NewSession::checked(issuer, subject, client_id, resource, oauth_data, claims, metadata)?;
+    if let Some(state) = state {
+        new.state = state.within("state", settings::max_state_bytes(), "mcp.max_state_bytes")?;
+    }
+    new.scopes = checked_scopes(scopes)?;
+    new.ttl = lifetime("ttl", ttl, settings::session_ttl())?;
+    new.max_lifetime = lifetime("max_lifetime", max_lifetime, settings::max_lifetime())?;
+    new.with_refresh = with_refresh.unwrap_or(false);
+    new.access_ttl = (new.with_refresh || access_ttl.is_some())
+        .then(|| lifetime("access_ttl", access_ttl, settings::access_ttl()))
+        .transpose()?;
+    if let Some(user_id) = user_id {
+        new.user_id = rust_uuid(user_id);
+    }
+    let created = create(&new)?;
     Ok(TableIterator::once((
         sql_uuid(created.session_id),
         sql_uuid(created.user_id),

@@ -7,6 +7,7 @@
 use crate::audit::{self, Event};
 use crate::error::Error;
 use crate::ids::{rust_uuid, sql_uuid};
+use crate::interval::microseconds;
 use crate::session::create::checked_scopes;
 use crate::session::{revoke, sealed};
 use crate::settings;
@@ -98,7 +99,7 @@ fn stored(token: &Token) -> Result<Option<Stored>, Error> {
 }
 
 fn grace() -> i64 {
-    i64::try_from(settings::refresh_grace().as_micros()).unwrap_or(i64::MAX)
+    microseconds(settings::refresh_grace())
 }
 
 fn lock(session: Uuid) -> Result<Option<Locked>, Error> {

@@ -69,16 +69,20 @@ fn session_of_refresh(text: &str) -> Result<Option<Uuid>, Error> {
         .map(|(session, _)| rust_uuid(session)))
 }
 
+/// The session that an access or refresh token belongs to, whether it is live or not.
+pub(crate) fn session_of(token: &str) -> Result<Option<Uuid>, Error> {
+    let verdict = judge(Some(token), None)?;
+    match verdict.record {
+        Some(record) if verdict.proven => Ok(record.uuid(Column::SessionId)),
+        _ => session_of_refresh(token),
+    }
+}
+
 /// Ends the session that an access or refresh token belongs to (RFC 7009 §2.1). True when it was live.
 #[pg_extern(schema = "mcp", security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 fn revoke_session(token: Option<&str>) -> Result<bool, pg_sys::panic::ErrorReport> {
-    let Some(token) = token else { return Ok(false) };
-    let verdict = judge(Some(token), None)?;
-    let session = match verdict.record {
-        Some(record) if verdict.proven => record.uuid(Column::SessionId),
-        _ => session_of_refresh(token)?,
-    };
+    let session = token.map_or(Ok(None), session_of)?;
     Ok(session.map_or(Ok(false), |session| end(session, None, Event::Revoke, None))?)
 }
 

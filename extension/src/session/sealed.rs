@@ -29,6 +29,15 @@ pub(crate) fn create(session: Uuid, data: Option<Jsonb>, tokens: &[Option<&Token
     data.map_or(Ok(()), |data| store(session, &key, data))
 }
 
+/// Seals new data under a new key, for new tokens: what the earlier ones could open is gone.
+pub(crate) fn replace(session: Uuid, data: Option<Jsonb>, tokens: &[Option<&Token>]) -> Result<(), Error> {
+    run(sql!("DELETE FROM mcp.wrapped_keys WHERE session_id = $1"), &[sql_uuid(session).into()])?;
+    if data.is_none() {
+        run(sql!("DELETE FROM mcp.sealed_tokens WHERE session_id = $1"), &[sql_uuid(session).into()])?;
+    }
+    create(session, data, tokens)
+}
+
 /// Stores a wrapped copy of the session's key for one of its tokens.
 pub(crate) fn wrap(session: Uuid, token: &Token, key: &Key) -> Result<(), Error> {
     let keys = keys()?;
