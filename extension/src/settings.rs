@@ -25,6 +25,8 @@ static CONSENT_TTL: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 3600);
 static CODE_TTL: GucSetting<i32> = GucSetting::<i32>::new(60);
 /// A client registers on the way to its first sign-in, and registers again when it is not known any more.
 static CLIENT_TTL: GucSetting<i32> = GucSetting::<i32>::new(24 * 3600);
+/// A hundred begun each second, by people who take the full ten minutes; a sign-in is less than a kilobyte.
+static MAX_SIGN_INS: GucSetting<i32> = GucSetting::<i32>::new(60_000);
 /// A few megabytes; clients that were used do not count.
 static MAX_UNUSED_CLIENTS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 /// A workspace's context, not a document store: it is rewritten as a whole.
@@ -131,6 +133,16 @@ pub(crate) fn declare(preloading: bool) {
         60,
         TEN_YEARS,
         Suset,
+    );
+    GucRegistry::define_int_guc(
+        c"mcp.max_sign_ins",
+        c"How many sign-ins may be under way.",
+        c"The oldest is forgotten for a new one.",
+        &MAX_SIGN_INS,
+        1,
+        10_000_000,
+        Suset,
+        GucFlags::default(),
     );
     GucRegistry::define_int_guc(
         c"mcp.max_unused_clients",
@@ -298,6 +310,10 @@ pub(crate) fn code_ttl() -> Duration {
 
 pub(crate) fn client_ttl() -> Duration {
     seconds(&CLIENT_TTL)
+}
+
+pub(crate) fn max_sign_ins() -> i64 {
+    MAX_SIGN_INS.get().into()
 }
 
 pub(crate) fn max_unused_clients() -> i64 {

@@ -10,6 +10,7 @@ use crate::jsonb::Jsonb;
 use crate::seal;
 use crate::settings;
 use crate::statement::{first, required, run, sql};
+use crate::token::random;
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
 use sha2::{Digest, Sha256};
@@ -60,6 +61,7 @@ fn begin_sign_in(
     let key = seal::derive(state.as_bytes(), None, &hashed, KIND);
     let plain = Zeroizing::new(payload.to_text());
     let sealed = seal::seal(&key, plain.as_bytes(), &seal::associated(KIND, Uuid::nil(), 0))?;
+    bound()?;
     Ok(first(
         sql!(
             "INSERT INTO mcp.sign_ins (state_hash, browser_hash, payload, expires_at)
@@ -68,6 +70,23 @@ fn begin_sign_in(
         &[hashed.into(), hash("browser", browser).into(), sealed.into(), length.into()],
         |row| required::<TimestampWithTimeZone>(&row, 1),
     )?)
+}
+
+/// Keeps the table within `mcp.max_sign_ins`, or little above: anybody may begin a sign-in, and need not end it. The oldest
+/// are forgotten. Counting them costs as much as there are, so one call in 256 does it.
+fn bound() -> Result<(), Error> {
+    let [lot] = random()?;
+    if lot != 0 {
+        return Ok(());
+    }
+    run(
+        sql!(
+            "DELETE FROM mcp.sign_ins
+              WHERE state_hash IN (SELECT state_hash FROM mcp.sign_ins ORDER BY expires_at DESC OFFSET $1)"
+        ),
+        &[settings::max_sign_ins().into()],
+    )?;
+    Ok(())
 }
 
 /// Ends a sign-in and gives its payload back, once: `status` is `ok`, `unknown` (also for one that is finished),

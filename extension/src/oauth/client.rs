@@ -204,11 +204,10 @@ pub(crate) fn register_dynamic_client(
     // those who come next.
     run(
         sql!(
-            "DELETE FROM mcp.clients AS c
-              USING (SELECT client_id FROM mcp.clients
-                      WHERE used_at IS NULL AND expires_at IS NOT NULL
-                      ORDER BY created_at DESC OFFSET $1 FOR UPDATE SKIP LOCKED) AS oldest
-              WHERE c.client_id = oldest.client_id"
+            "DELETE FROM mcp.clients
+              WHERE client_id IN (SELECT client_id FROM mcp.clients
+                                   WHERE used_at IS NULL AND expires_at IS NOT NULL
+                                   ORDER BY created_at DESC OFFSET $1)"
         ),
         &[settings::max_unused_clients().into()],
     )?;

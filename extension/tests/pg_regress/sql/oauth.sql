@@ -1,0 +1,176 @@
+-- The authorization server's side: clients, consents, codes. The verifier and its challenge are those of RFC 7636,
+-- appendix B.
+\set QUIET on
+\pset format unaligned
+\pset tuples_only on
+SELECT 'dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk' AS verifier, 'E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM' AS challenge,
+       repeat('1', 43) AS browser_1, repeat('2', 43) AS browser_2, repeat('3', 43) AS browser_3, repeat('4', 43) AS browser_4,
+       'https://host/mcp/v1' AS resource \gset
+-- Operators register clients, and nobody else does.
+SELECT mcp.register_client('Editor', '{https://app.example.com/cb}', 'editor', 'https://app.example.com');
+SELECT mcp.register_client('Editor 2', '{https://app.example.com/cb, com.example.app:/cb}', 'editor');
+SELECT client_name, client_uri IS NULL, redirect_uris, expires_at IS NULL FROM mcp.clients;
+SELECT length(mcp.register_client('Unnamed', '{http://127.0.0.1/cb}')) AS new_id;
+\set VERBOSITY terse
+SELECT mcp.register_client('x', '{http://app.example.com/cb}');
+SELECT mcp.register_client('x', '{"javascript:alert(1)"}');
+SELECT mcp.register_client('x', '{}');
+SELECT mcp.register_client('x', NULL);
+SELECT mcp.register_client('x', '{https://app.example.com/cb}', 'https://app.example.com/client.json');
+SET ROLE regress_auth;
+SELECT mcp.register_client('x', '{https://app.example.com/cb}');
+SELECT mcp.remove_client('editor');
+SELECT * FROM mcp.clients;
+SELECT * FROM mcp.consents;
+SELECT * FROM mcp.authorization_codes;
+\set VERBOSITY default
+-- Clients register themselves within bounds.
+SELECT client_id AS dynamic FROM mcp.register_dynamic_client('CLI', '{http://127.0.0.1/cb}', 'https://cli.example.com') \gset
+SELECT * FROM mcp.find_client(:'dynamic');
+SELECT * FROM mcp.find_client('nobody');
+SELECT * FROM mcp.find_client(NULL);
+SELECT mcp.register_dynamic_client('x', array_fill('https://a.example/'::text, ARRAY[33]));
+SELECT mcp.register_dynamic_client(repeat('x', 1025), '{https://a.example/}');
+-- The oldest that nobody used is forgotten for a new one; what an operator registered stays.
+RESET ROLE;
+SET mcp.max_unused_clients = 2;
+SELECT client_id AS newer FROM mcp.register_dynamic_client('b', '{https://a.example/}') \gset
+SELECT client_id AS newest FROM mcp.register_dynamic_client('c', '{https://a.example/}') \gset
+SELECT client_id = :'dynamic' AS oldest, client_id IN (:'newer', :'newest') AS newer, client_id = 'editor' AS operators
+  FROM mcp.clients WHERE client_id IN (:'dynamic', :'newer', :'newest', 'editor') ORDER BY created_at;
+RESET mcp.max_unused_clients;
+SET ROLE regress_auth;
+SELECT client_id AS dynamic FROM mcp.register_dynamic_client('CLI', '{http://127.0.0.1/cb}') \gset
+-- Nobody has consented yet, so nothing is made.
+PREPARE issue(text, text[], boolean, text, text) AS
+    SELECT * FROM mcp.issue_code('https://idp.example', $1, '{"access_token": "upstream-secret", "n": 1.50}', :'dynamic',
+        'http://127.0.0.1:5000/cb', '127.0.0.1', :'challenge', :'resource', $2, '{"email": "grace@example.com"}',
+        '{"client_name": "CLI"}', $3, $4, $5);
+EXECUTE issue('grace', '{mcp}', false, NULL, :'browser_1');
+EXECUTE issue('grace', '{mcp}', NULL, :'browser_1', :'browser_1');
+-- With consent there is a code, and the browser is remembered for this user, client and host.
+SELECT status, code, consent_expires_at - now() > '29 days' AS remembered
+  FROM mcp.issue_code('https://idp.example', 'grace', '{"access_token": "upstream-secret", "n": 1.50}', :'dynamic',
+       'http://127.0.0.1:5000/cb', '127.0.0.1', :'challenge', :'resource', '{mcp}', '{"email": "grace@example.com"}',
+       '{"client_name": "CLI"}', true, NULL, :'browser_1') \gset
+SELECT :'status', :'code' ~ '^mcpc_[0-9A-Za-z]{22}_[0-9A-Za-z]{50}$' AS code, :'remembered';
+SELECT consented_scopes FROM mcp.find_client(:'dynamic', :'browser_1', '127.0.0.1');
+SELECT consented_scopes FROM mcp.find_client(:'dynamic', :'browser_1', 'localhost');
+SELECT consented_scopes FROM mcp.find_client(:'dynamic', :'browser_2', '127.0.0.1');
+SELECT consented_scopes FROM mcp.find_client('editor', :'browser_1', '127.0.0.1');
+-- Another user of the same browser is asked, and so is the same user for more.
+EXECUTE issue('heidi', '{mcp}', false, :'browser_1', :'browser_2');
+EXECUTE issue('grace', '{mcp,notes:write}', false, :'browser_1', :'browser_2');
+-- Nothing is redeemed, and nothing spoilt, by who is not meant.
+PREPARE redeem(text, text, text, text, text) AS
+    SELECT status, session_id IS NULL AND access_token IS NULL AND refresh_token IS NULL AS nothing
+      FROM mcp.redeem_code($1, $2, $3, $4, $5);
+EXECUTE redeem(:'code', 'nobody', 'http://127.0.0.1:5000/cb', :'verifier', :'resource');
+EXECUTE redeem(:'code', 'editor', 'http://127.0.0.1:5000/cb', :'verifier', :'resource');
+EXECUTE redeem(:'code', 'https://app.example.com/client.json', 'http://127.0.0.1:5000/cb', :'verifier', :'resource');
+EXECUTE redeem(:'code', :'dynamic', 'http://127.0.0.1:5001/cb', :'verifier', :'resource');
+EXECUTE redeem(:'code', :'dynamic', NULL, :'verifier', :'resource');
+EXECUTE redeem(:'code', :'dynamic', 'http://127.0.0.1:5000/cb', :'verifier', 'https://other/mcp');
+EXECUTE redeem(:'code', :'dynamic', 'http://127.0.0.1:5000/cb', repeat('x', 43), :'resource');
+EXECUTE redeem(:'code', :'dynamic', 'http://127.0.0.1:5000/cb', :'challenge', :'resource');
+EXECUTE redeem(:'code', :'dynamic', 'http://127.0.0.1:5000/cb', NULL, :'resource');
+EXECUTE redeem(reverse(:'code'), :'dynamic', 'http://127.0.0.1:5000/cb', :'verifier', :'resource');
+EXECUTE redeem(NULL, :'dynamic', 'http://127.0.0.1:5000/cb', :'verifier', :'resource');
+-- Its client redeems it, once.
+SELECT status, session_id, access_token, refresh_token, expires_at - now() BETWEEN '59 min' AND '61 min' AS in_an_hour, scopes
+  FROM mcp.redeem_code(:'code', :'dynamic', 'http://127.0.0.1:5000/cb', :'verifier', :'resource') \gset
+SELECT :'status', :'in_an_hour', :'scopes';
+SELECT status, issuer, subject, client_id = :'dynamic' AS client, resource, scopes, claims
+  FROM mcp.lookup_session(:'access_token', :'resource');
+SELECT mcp.session_oauth_data(:'access_token');
+SELECT mcp.set_session_state(:'access_token', '{"workspace": 7}');
+RESET ROLE;
+SELECT used_at IS NOT NULL AS used, expires_at - now() > '59 days' AS known_for_long FROM mcp.clients WHERE client_id = :'dynamic';
+SELECT sealed IS NULL AS wiped, session_id = :'session_id' AS session FROM mcp.authorization_codes;
+SET ROLE regress_auth;
+-- More scopes from the same browser: the same session, widened, with new tokens.
+SELECT code AS code_2 FROM mcp.issue_code('https://idp.example', 'grace', '{"access_token": "second"}', :'dynamic',
+    'http://127.0.0.1:6000/cb', '127.0.0.1', :'challenge', :'resource', '{mcp,notes:write}', '{}', '{}', true,
+    :'browser_1', :'browser_2') \gset
+SELECT consented_scopes IS NULL AS old_secret_is_dead FROM mcp.find_client(:'dynamic', :'browser_1', '127.0.0.1');
+SELECT status, session_id = :'session_id' AS same_session, access_token AS access_2, refresh_token AS refresh_2, scopes
+  FROM mcp.redeem_code(:'code_2', :'dynamic', 'http://127.0.0.1:6000/cb', :'verifier') \gset
+SELECT :'status', :'same_session', :'scopes';
+SELECT status, state, scopes FROM mcp.lookup_session(:'access_2', :'resource');
+SELECT mcp.session_oauth_data(:'access_2');
+SELECT status FROM mcp.lookup_session(:'access_token', :'resource');
+SELECT status FROM mcp.refresh_session(:'refresh_token', :'dynamic');
+SELECT status, access_token AS access_3, refresh_token AS refresh_3 FROM mcp.refresh_session(:'refresh_2', :'dynamic') \gset
+SELECT mcp.session_oauth_data(:'access_3');
+-- The same user with no more scopes, and with another browser, gets sessions of their own.
+SELECT code AS code_3 FROM mcp.issue_code('https://idp.example', 'grace', NULL, :'dynamic', 'http://127.0.0.1:6000/cb',
+    '127.0.0.1', :'challenge', :'resource', '{mcp}', NULL, NULL, false, :'browser_2', :'browser_3') \gset
+SELECT status, session_id = :'session_id' AS same_session
+  FROM mcp.redeem_code(:'code_3', :'dynamic', 'http://127.0.0.1:6000/cb', :'verifier');
+SELECT code AS code_4 FROM mcp.issue_code('https://idp.example', 'grace', NULL, :'dynamic', 'http://127.0.0.1:6000/cb',
+    '127.0.0.1', :'challenge', :'resource', '{mcp,notes:write,admin}', NULL, NULL, true, NULL, :'browser_4') \gset
+SELECT status, session_id = :'session_id' AS same_session, session_id AS session_4, access_token AS access_4, refresh_token AS refresh_4
+  FROM mcp.redeem_code(:'code_4', :'dynamic', 'http://127.0.0.1:6000/cb', :'verifier') \gset
+SELECT :'status', :'same_session';
+SELECT status FROM mcp.lookup_session(:'access_3', :'resource');
+-- A code that comes back ends what it was redeemed for. Whoever has no verifier cannot cause that.
+EXECUTE redeem(:'code_4', :'dynamic', 'http://127.0.0.1:6000/cb', repeat('x', 43), NULL);
+SELECT status FROM mcp.lookup_session(:'access_4');
+EXECUTE redeem(:'code_4', :'dynamic', 'http://127.0.0.1:6000/cb', :'verifier', NULL);
+EXECUTE redeem(:'code_4', :'dynamic', 'http://127.0.0.1:6000/cb', :'verifier', NULL);
+SELECT status FROM mcp.lookup_session(:'access_4');
+SELECT status FROM mcp.refresh_session(:'refresh_4', :'dynamic');
+-- A consent ends with the session it led to.
+SELECT consented_scopes IS NULL AS asked_again FROM mcp.find_client(:'dynamic', :'browser_4', '127.0.0.1');
+SELECT consented_scopes IS NOT NULL AS not_asked_again FROM mcp.find_client(:'dynamic', :'browser_3', '127.0.0.1');
+-- RFC 7009: a client ends its own sessions and nobody else's.
+SELECT mcp.revoke_token(:'access_3', 'nobody') IS NULL AS nobody, mcp.revoke_token(:'access_3', 'editor') AS editor,
+       mcp.revoke_token('nonsense', :'dynamic') AS nonsense, mcp.revoke_token(NULL, :'dynamic') AS nothing;
+SELECT status FROM mcp.lookup_session(:'access_3');
+SELECT mcp.revoke_token(:'refresh_3', :'dynamic') AS own, mcp.revoke_token(:'refresh_3', :'dynamic') AS again;
+SELECT status FROM mcp.lookup_session(:'access_3');
+-- A code ends within a minute.
+SELECT code AS code_5 FROM mcp.issue_code('https://idp.example', 'grace', NULL, :'dynamic', 'http://127.0.0.1:6000/cb',
+    '127.0.0.1', :'challenge', :'resource', '{mcp}', NULL, NULL, true, NULL, :'browser_1') \gset
+RESET ROLE;
+SELECT max(expires_at) - now() BETWEEN '58 s' AND '60 s' AS within_a_minute FROM mcp.authorization_codes WHERE redeemed_at IS NULL;
+UPDATE mcp.authorization_codes SET expires_at = now() WHERE redeemed_at IS NULL;
+SET ROLE regress_auth;
+EXECUTE redeem(:'code_5', :'dynamic', 'http://127.0.0.1:6000/cb', :'verifier', NULL);
+-- What cannot become a session is refused while the person is still there.
+\set VERBOSITY terse
+SELECT mcp.issue_code('', 'x', NULL, 'c', 'r', 'h', :'challenge', 'r', '{}', NULL, NULL, true, NULL, :'browser_1');
+SELECT mcp.issue_code('i', 'x', NULL, 'c', 'r', 'h', 'plain', 'r', '{}', NULL, NULL, true, NULL, :'browser_1');
+SELECT mcp.issue_code('i', 'x', NULL, 'c', 'r', 'h', :'challenge', 'r', '{"a b"}', NULL, NULL, true, NULL, :'browser_1');
+SELECT mcp.issue_code('i', 'x', NULL, 'c', 'r', 'h', :'challenge', 'r', '{}', '[]', NULL, true, NULL, :'browser_1');
+SELECT mcp.issue_code('i', 'x', NULL, 'c', 'r', 'h', :'challenge', 'r', '{}', NULL, NULL, true, NULL, 'short');
+\set VERBOSITY default
+RESET ROLE;
+-- No secret is in clear.
+SELECT count(*) FROM mcp.authorization_codes AS c WHERE encode(c.sealed, 'escape') LIKE '%secret%' OR c::text LIKE '%mcpc_%';
+SELECT count(*) FROM mcp.consents AS c WHERE c::text LIKE '%1111%';
+-- Sign-ins that nobody ends do not fill the table. One in 256 is when it is looked at.
+SET mcp.max_sign_ins = 10;
+SELECT count(mcp.begin_sign_in(repeat('s', 43) || n, repeat('b', 43), '{}')) FROM generate_series(1, 5000) AS n;
+SELECT count(*) < 4000 AS bounded FROM mcp.sign_ins;
+RESET mcp.max_sign_ins;
+DELETE FROM mcp.sign_ins;
+-- The audit log tells the story.
+SELECT event, reason FROM mcp.audit_log WHERE client_id = :'dynamic' ORDER BY id;
+-- Clean-up: what is over goes, redeemed codes an hour later, clients when they were not used.
+UPDATE mcp.authorization_codes SET expires_at = now() - interval '2 min';
+UPDATE mcp.consents SET expires_at = now() WHERE browser_hash = (SELECT browser_hash FROM mcp.consents LIMIT 1);
+UPDATE mcp.clients SET expires_at = now() WHERE client_id = :'newest';
+SELECT count(*) AS consents FROM mcp.consents;
+SELECT mcp.cleanup_expired_sessions(0);
+SELECT count(*) FILTER (WHERE redeemed_at IS NULL) AS not_redeemed, count(*) > 0 AS redeemed FROM mcp.authorization_codes;
+SELECT count(*) AS consents FROM mcp.consents;
+SELECT count(*) AS newest FROM mcp.clients WHERE client_id = :'newest';
+UPDATE mcp.authorization_codes SET redeemed_at = now() - interval '61 min';
+SELECT mcp.cleanup_expired_sessions(0);
+SELECT count(*) AS redeemed FROM mcp.authorization_codes;
+-- Removing a client ends its sessions.
+SELECT count(*) AS live FROM mcp.sessions WHERE client_id = :'dynamic' AND revoked_at IS NULL;
+SELECT mcp.remove_client(:'dynamic') AS ended, mcp.remove_client(:'dynamic') IS NULL AS gone, mcp.remove_client(NULL) IS NULL AS nobody;
+SELECT count(*) AS live FROM mcp.sessions WHERE client_id = :'dynamic' AND revoked_at IS NULL;
+SELECT count(*) AS consents FROM mcp.consents WHERE client_id = :'dynamic';
