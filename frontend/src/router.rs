@@ -237,7 +237,7 @@ impl Drop for AccessLine<'_> {
             method = %self.method,
             path = self.path,
             status,
-            ms = elapsed.as_secs_f64() * 1e3,
+            ms = %format_args!("{:.3}", elapsed.as_secs_f64() * 1e3),
             session = self.session.map(tracing::field::display),
             error = fault.map(|fault| fault.code),
         );

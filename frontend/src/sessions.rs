@@ -30,7 +30,7 @@ const LOOKUP: &str = "SELECT status, session_id, user_id, issuer, subject, clien
 const ENTER: &str = "SELECT status, session_id FROM mcp.enter($1, $2)";
 const REVOKE: &str = "SELECT mcp.revoke_session($1)";
 // The list depends on the row of enter(), so that it is read after the identity is armed.
-const MY_SESSIONS: &str = "SELECT e.status, (SELECT pg_catalog.coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(s) \
+const MY_SESSIONS: &str = "SELECT e.status, (SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(s) \
                                                     ORDER BY s.current DESC, s.last_used_at DESC), '[]'::jsonb) \
                                              FROM mcp.my_sessions AS s WHERE e.status = 'active') \
                            FROM mcp.enter($1, $2) AS e";

@@ -111,7 +111,12 @@ async fn resume(app: &App, headers: &HeaderMap, state: Option<&str>) -> Result<P
     let bad = |code, public: &'static str| Fault::client(StatusCode::BAD_REQUEST, code, public);
     let unknown =
         || bad("unknown_sign_in", "This sign-in is unknown, or was finished before: start it again.");
-    let foreign = || bad("wrong_browser", "This sign-in was begun in another browser: start it again here.");
+    let foreign = || {
+        bad(
+            "wrong_browser",
+            "This sign-in was begun in another browser, or was finished before: start it again here.",
+        )
+    };
     let state = state.filter(|state| random::is_secret(state)).ok_or_else(unknown)?;
     let browser =
         cookies(headers, cookie_name(app)).find(|value| random::is_secret(value)).ok_or_else(foreign)?;

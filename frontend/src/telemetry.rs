@@ -6,8 +6,9 @@ use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::{config::Environment, redact::RedactedStderr};
 
-/// rmcp reports every request of its own at `info`, and every error that a client causes at `warn`.
-const DEFAULT_FILTER: &str = "info,rmcp=error";
+/// rmcp reports every request at `info`, every error that a client causes at `warn`, and every client that
+/// went away before its answer at `error`. What matters of these is in the access log.
+const DEFAULT_FILTER: &str = "info,rmcp=error,rmcp::service=off";
 
 /// Starts logging.
 ///

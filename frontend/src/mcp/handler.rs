@@ -12,7 +12,7 @@ use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
         CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, DiscoverResult,
-        Implementation, ListToolsResult, MetaObject, PaginatedRequestParams, ProtocolVersion,
+        Implementation, ListToolsResult, MetaObject, PaginatedRequestParams, ProtocolVersion, ResultType,
         ServerCapabilities, ServerConfig, Tool,
     },
     service::RequestContext,
@@ -58,10 +58,12 @@ impl Handler {
             .collect::<Result<Vec<_>, _>>()
             .map_err(Fault::internal)?;
         let mut result = ListToolsResult::with_all_items(tools);
-        // Which tools there are, and what they say, depends on who asks.
-        result.cache_scope = Some(CacheScope::Private);
-        result.ttl_ms = Some(0);
-        result.meta = server_meta(caller.era);
+        if caller.era == Era::Modern {
+            // Which tools there are, and what they say, depends on who asks.
+            result.cache_scope = Some(CacheScope::Private);
+            result.ttl_ms = Some(0);
+            result.meta = Some(server_meta());
+        }
         Ok(result)
     }
 
@@ -77,8 +79,9 @@ impl Handler {
             ToolAnswer::Result(result) => {
                 let mut result: CallToolResult =
                     serde_json::from_str(result.get()).map_err(Fault::internal)?;
-                if let Some(ours) = server_meta(caller.era) {
-                    result.meta.get_or_insert_default().extend(ours);
+                if caller.era == Era::Modern {
+                    result.result_type = Some(ResultType::COMPLETE);
+                    result.meta.get_or_insert_default().extend(server_meta());
                 }
                 Ok(Ok(result))
             }
@@ -177,10 +180,6 @@ fn implementation() -> Implementation {
 }
 
 /// `serverInfo` goes with every result of the revisions that have no `initialize` to say it in.
-fn server_meta(era: Era) -> Option<MetaObject> {
-    (era == Era::Modern).then(|| {
-        let mut meta = MetaObject::new();
-        meta.insert(SERVER_INFO_KEY.to_owned(), json!(implementation()));
-        meta
-    })
+fn server_meta() -> MetaObject {
+    MetaObject([(SERVER_INFO_KEY.to_owned(), json!(implementation()))].into_iter().collect())
 }
