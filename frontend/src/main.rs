@@ -40,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app::App,
     config::{Config, ProcessEnvironment},
-    server::Limits,
+    server::{Limits, Shutdown},
 };
 
 /// `EX_USAGE` of sysexits(3): the settings are wrong.
@@ -78,7 +78,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> io::Result<()> {
-    let stop = stop_on_signal()?;
+    let shutdown = shut_down_on_signal()?;
     let listener = listen(config.bind).await?;
     let admin_listener = match config.admin_bind {
         Some(address) => Some(listen(address).await?),
@@ -92,7 +92,7 @@ async fn run(config: Config) -> io::Result<()> {
     tracing::info!(address = %listener.local_addr()?, url = app.public_url.origin(), "listening");
     tokio::spawn(report_readiness(app.clone()));
 
-    let public = server::serve(listener, limits, &app.metrics, stop.clone(), {
+    let public = server::serve(listener, limits, &app.metrics, shutdown.clone(), {
         let app = app.clone();
         move |peer, request| {
             let app = app.clone();
@@ -103,7 +103,7 @@ async fn run(config: Config) -> io::Result<()> {
         let Some(listener) = admin_listener else { return };
         let app = app.clone();
         let metrics = metrics::Metrics::new();
-        server::serve(listener, admin_limits, &metrics, stop.clone(), move |_, request| {
+        server::serve(listener, admin_limits, &metrics, shutdown.clone(), move |_, request| {
             let app = app.clone();
             async move { admin::handle(&app, request).await }
         })
@@ -122,26 +122,23 @@ async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
 }
 
-/// SIGTERM or SIGINT drains; a second one ends the process at once.
-fn stop_on_signal() -> io::Result<CancellationToken> {
-    let stop = CancellationToken::new();
+/// SIGTERM or SIGINT drains; a second one cuts off.
+fn shut_down_on_signal() -> io::Result<Shutdown> {
+    let shutdown = Shutdown::default();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let token = stop.clone();
+    let told = shutdown.clone();
     tokio::spawn(async move {
-        for round in 0.. {
+        for token in [told.drain, told.cut] {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            if round > 0 {
-                std::process::exit(130);
-            }
-            tracing::info!("stopping: requests in progress may end");
+            tracing::info!("told to stop");
             token.cancel();
         }
     });
-    Ok(stop)
+    Ok(shutdown)
 }
 
 /// Says at once what would otherwise show at the first request only. It changes nothing: a database that is

@@ -36,16 +36,25 @@ const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n
 /// Bounds of one listener.
 pub struct Limits {
     pub max_connections: usize,
-    /// How long requests in progress may take to end, once `stop` is cancelled.
+    /// How long requests in progress may take to end, once the listener drains.
     pub grace: Duration,
 }
 
-/// Serves `listener` until `stop`, then until the last request ended or the grace is over.
+/// How a listener is told to end.
+#[derive(Clone, Default)]
+pub struct Shutdown {
+    /// No new connections; requests in progress may end.
+    pub drain: CancellationToken,
+    /// Nothing may go on.
+    pub cut: CancellationToken,
+}
+
+/// Serves `listener` until it is to drain, then until the last request ended, the grace is over, or it is cut.
 pub async fn serve<H, F>(
     listener: TcpListener,
     limits: Limits,
     metrics: &Metrics,
-    stop: CancellationToken,
+    shutdown: Shutdown,
     handler: H,
 ) where
     H: Fn(Peer, Request<Incoming>) -> F + Clone + Send + 'static,
@@ -63,7 +72,7 @@ pub async fn serve<H, F>(
                     continue;
                 }
             },
-            () = stop.cancelled() => break,
+            () = shutdown.drain.cancelled() => break,
         };
         let Ok(permit) = connections.clone().try_acquire_owned() else {
             metrics.turned_away.inc();
@@ -90,6 +99,7 @@ pub async fn serve<H, F>(
     tokio::select! {
         () = graceful.shutdown() => {}
         () = time::sleep(limits.grace) => tracing::warn!("the grace is over: requests were cut off"),
+        () = shutdown.cut.cancelled() => {}
     }
 }
 
