@@ -1,5 +1,6 @@
 //! What can go wrong, and the SQLSTATE and hint each fault reaches the caller with. No message carries a secret.
 
+use crate::tool::Refusal;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi;
@@ -51,6 +52,12 @@ pub(crate) enum Error {
     Random,
     #[error("the mcp_sessions extension is not installed completely: {0} is missing")]
     Incomplete(&'static str),
+    #[error("{0} is nested too deep")]
+    TooDeep(&'static str),
+    #[error("the catalog cannot be read: {0}")]
+    Catalog(serde_json::Error),
+    #[error(transparent)]
+    Tool(#[from] Refusal),
     #[error(transparent)]
     Spi(#[from] spi::Error),
 }
@@ -64,6 +71,7 @@ impl Error {
             | Error::TooLong { .. }
             | Error::TooShort { .. }
             | Error::NotAnObject(_)
+            | Error::TooDeep(_)
             | Error::Interval { .. }
             | Error::Negative { .. }
             | Error::TooMany { .. }
@@ -79,7 +87,7 @@ impl Error {
             Error::NobodyArmed | Error::InsideTool => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Error::Unsealable(_) => ERRCODE_DATA_CORRUPTED,
             Error::KeyFile { .. } => ERRCODE_CONFIG_FILE_ERROR,
-            Error::Random | Error::Spi(_) => ERRCODE_INTERNAL_ERROR,
+            Error::Random | Error::Catalog(_) | Error::Tool(_) | Error::Spi(_) => ERRCODE_INTERNAL_ERROR,
         }
     }
 
@@ -123,6 +131,9 @@ impl Error {
 impl From<Error> for ErrorReport {
     #[track_caller]
     fn from(error: Error) -> Self {
+        if let Error::Tool(refusal) = error {
+            return refusal.into();
+        }
         let report = ErrorReport::new(error.sql_state(), error.to_string(), "");
         match error.hint() {
             Some(hint) => report.set_hint(hint),

@@ -40,3 +40,9 @@ pub(crate) fn age(what: &'static str, given: Option<Interval>) -> Result<i64, Er
 pub(crate) fn microseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
+
+/// A timeout in milliseconds: from one to a day.
+pub(crate) fn timeout(given: &Interval) -> Option<i32> {
+    let length = microseconds(given);
+    (1000..=DAY).contains(&length).then(|| i32::try_from(length / 1000).unwrap_or(i32::MAX))
+}

@@ -23,6 +23,7 @@ mod sign_in;
 mod statement;
 mod supabase;
 mod token;
+mod tool;
 mod worker;
 
 pg_module_magic!(name = c"mcp_sessions", version = c"0.1.0");
@@ -70,6 +71,10 @@ extension_sql_file!(
         worker::worker_status,
         version,
     ]
+);
+extension_sql_file!(
+    "../sql/tools.sql",
+    requires = [mcp, tool::expose_tool, tool::withdraw_tool, tool::list_tools, tool::call_tool]
 );
 extension_sql_file!("../sql/grants.sql", finalize);
 

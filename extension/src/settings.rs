@@ -41,6 +41,8 @@ static MAX_SESSIONS_PER_USER: GucSetting<i32> = GucSetting::<i32>::new(100);
 static TOOL_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 /// What a model's context and a frontend's memory stand.
 static MAX_RESULT_BYTES: GucSetting<i32> = GucSetting::<i32>::new(4 * 1024 * 1024);
+/// Far more than a model writes; what it takes to check them is bounded by it.
+static MAX_ARGUMENT_BYTES: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024);
 static SUPABASE_CLAIMS: GucSetting<bool> = GucSetting::<bool>::new(false);
 static KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static DATABASE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
@@ -168,6 +170,12 @@ pub(crate) fn declare(preloading: bool) {
         c"mcp.max_claims_bytes",
         c"Size limit of a session's claims and of its metadata.",
         &MAX_CLAIMS_BYTES,
+        1 << 30,
+    );
+    bytes(
+        c"mcp.max_argument_bytes",
+        c"Size limit of the arguments of a tool call.",
+        &MAX_ARGUMENT_BYTES,
         1 << 30,
     );
     bytes(c"mcp.max_result_bytes", c"Size limit of what a tool may return.", &MAX_RESULT_BYTES, 1 << 30);
@@ -330,6 +338,10 @@ pub(crate) fn max_oauth_data_bytes() -> usize {
 
 pub(crate) fn max_claims_bytes() -> usize {
     bytes(&MAX_CLAIMS_BYTES)
+}
+
+pub(crate) fn max_argument_bytes() -> usize {
+    bytes(&MAX_ARGUMENT_BYTES)
 }
 
 pub(crate) fn max_result_bytes() -> usize {

@@ -1,0 +1,110 @@
+//! Checking a call's arguments against the function's signature.
+//!
+//! What passes here can still be refused by a type's own input function: that a date is one, that a domain's check
+//! holds. Both answers name the argument.
+
+use super::catalog::Argument;
+use super::json::{Json, Number};
+use super::types::{Kind, Type};
+use std::fmt::Write;
+
+/// Names that clients make up are quoted no longer than this.
+const MAX_QUOTED: usize = 64;
+
+/// Says what is wrong with the arguments of a call, in words for whoever made it.
+pub(super) fn check(arguments: &[Argument], given: &Json) -> Result<(), String> {
+    let Json::Object(given) = given else { return Err("the arguments must be a JSON object".to_owned()) };
+    if let Some((name, _)) =
+        given.iter().find(|(name, _)| !arguments.iter().any(|argument| &argument.name == name))
+    {
+        return Err(unknown("argument", name, arguments.iter().map(|argument| argument.name.as_str())));
+    }
+    let find =
+        |argument: &Argument| given.iter().find(|(name, _)| name == &argument.name).map(|(_, value)| value);
+    let missing = |argument: &&Argument| !argument.is_optional() && find(argument).is_none();
+    let missing: Vec<_> = arguments.iter().filter(missing).map(|argument| argument.name.as_str()).collect();
+    if !missing.is_empty() {
+        let plural = if missing.len() > 1 { "s" } else { "" };
+        return Err(format!("missing argument{plural} {}", list(missing.into_iter())));
+    }
+    for argument in arguments {
+        match find(argument) {
+            None => {}
+            Some(Json::Null) if argument.nullable => {}
+            Some(value) => check_value(&argument.ty, value, &mut argument.name.clone())?,
+        }
+    }
+    Ok(())
+}
+
+/// `path` says where the value stands, and is the same again on return.
+fn check_value(ty: &Type, value: &Json, path: &mut String) -> Result<(), String> {
+    let wrong =
+        |path: &str| Err(format!("argument {path:?} must be {}, not {}", ty.kind.expected(), value.name()));
+    match (&ty.kind, value) {
+        (Kind::Json, _) => Ok(()),
+        (_, Json::Null) => wrong(path),
+        (Kind::Boolean, Json::Boolean) | (Kind::Number, Json::Number(_)) => Ok(()),
+        (Kind::Integer { min, max }, Json::Number(number)) => match number {
+            Number::Integer(number) if (min..=max).contains(&number) => Ok(()),
+            Number::Integer(_) | Number::Huge => {
+                Err(format!("argument {path:?} must be between {min} and {max}"))
+            }
+            Number::Fraction => Err(format!("argument {path:?} must be an integer, not a fraction")),
+        },
+        (Kind::Enum(labels), Json::String(label)) => {
+            if labels.contains(label) {
+                return Ok(());
+            }
+            let labels = list(labels.iter().map(String::as_str));
+            Err(format!("argument {path:?} must be one of {labels}, not {:?}", shorten(label)))
+        }
+        (Kind::Array(element), Json::Array(values)) => {
+            let length = path.len();
+            for (at, value) in values.iter().enumerate() {
+                let _ = write!(path, "[{at}]");
+                check_nested(element, value, path)?;
+                path.truncate(length);
+            }
+            Ok(())
+        }
+        (Kind::Object(fields), Json::Object(members)) => {
+            let length = path.len();
+            for (name, value) in members {
+                let Some(field) = fields.iter().find(|field| &field.name == name) else {
+                    let known = fields.iter().map(|field| field.name.as_str());
+                    return Err(format!("argument {path:?}: {}", unknown("field", name, known)));
+                };
+                path.push('.');
+                path.push_str(name);
+                check_nested(&field.ty, value, path)?;
+                path.truncate(length);
+            }
+            Ok(())
+        }
+        (Kind::Text { .. } | Kind::Formatted { .. } | Kind::Bytes | Kind::Other, Json::String(_)) => Ok(()),
+        _ => wrong(path),
+    }
+}
+
+/// Elements and fields may be null, unless their domain forbids it.
+fn check_nested(ty: &Type, value: &Json, path: &mut String) -> Result<(), String> {
+    if *value == Json::Null && !ty.not_null { Ok(()) } else { check_value(ty, value, path) }
+}
+
+fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let known = list(known);
+    if known.is_empty() {
+        format!("unknown {what} {:?}: there are none", shorten(name))
+    } else {
+        format!("unknown {what} {:?}; known: {known}", shorten(name))
+    }
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+}
+
+fn shorten(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_QUOTED)]
+}

@@ -1,0 +1,294 @@
+//! Functions and types as the catalog has them.
+
+use super::types::{Field, Kind, MAX_DEPTH, Type};
+use crate::error::Error;
+use crate::owner::as_owner;
+use crate::statement::{first, required, sql};
+use pgrx::pg_sys;
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// A function that may be a tool.
+#[derive(Debug)]
+pub(super) struct Function {
+    pub(super) oid: u32,
+    /// Its name with its schema, quoted.
+    pub(super) target: String,
+    /// Name and argument types, all with their schemas, quoted: what the tool is known by across dump and restore, where
+    /// OIDs change.
+    pub(super) signature: String,
+    pub(super) schema: String,
+    pub(super) name: String,
+    pub(super) owner: String,
+    /// Whether row level security does not hold for its owner.
+    pub(super) owner_bypasses_policies: bool,
+    /// `f` for a function, `p` a procedure, `a` an aggregate, `w` a window function.
+    pub(super) kind: char,
+    /// Whether it promises to write nothing.
+    pub(super) read_only: bool,
+    pub(super) security_definer: bool,
+    pub(super) arguments: Vec<Argument>,
+    pub(super) returns: Returns,
+    /// The expressions of the last arguments' defaults, as the catalog keeps them.
+    pub(super) defaults: Option<String>,
+    pub(super) comment: Option<String>,
+    /// The types it depends on, and the relations of those that are row types.
+    pub(super) types: Vec<u32>,
+    pub(super) relations: Vec<u32>,
+}
+
+/// An input argument.
+#[derive(Debug, Clone)]
+pub(super) struct Argument {
+    /// Empty where it has none.
+    pub(super) name: String,
+    pub(super) ty: Rc<Type>,
+    /// The position of its default among the function's.
+    pub(super) default: Option<usize>,
+    pub(super) variadic: bool,
+    /// Whether NULL may be passed.
+    pub(super) nullable: bool,
+}
+
+/// What a function returns.
+#[derive(Debug, Clone)]
+pub(super) enum Returns {
+    Void,
+    /// One value.
+    Scalar,
+    /// `json` or `jsonb`, whose shape only the value tells.
+    Json,
+    /// `mcp.tool_result`.
+    Complete,
+    /// One row.
+    Row(Vec<Field>),
+    /// Rows; whether they come as values of one column.
+    Rows {
+        columns: Vec<Field>,
+        scalar: bool,
+    },
+    /// What no tool may return: its name.
+    Unsupported(String),
+}
+
+#[derive(Deserialize)]
+struct Document {
+    functions: Vec<FunctionRow>,
+    types: Vec<TypeRow>,
+}
+
+#[derive(Deserialize)]
+struct FunctionRow {
+    oid: u32,
+    target: String,
+    signature: String,
+    schema: String,
+    name: String,
+    owner: String,
+    owner_bypasses_policies: Option<bool>,
+    kind: char,
+    volatility: char,
+    strict: bool,
+    security_definer: bool,
+    returns_set: bool,
+    result: u32,
+    types: Vec<u32>,
+    modes: Option<Vec<char>>,
+    names: Option<Vec<String>>,
+    defaults: usize,
+    default_values: Option<String>,
+    comment: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct TypeRow {
+    oid: u32,
+    target: String,
+    name: String,
+    kind: char,
+    complete_result: bool,
+    base: u32,
+    modifier: i32,
+    not_null: bool,
+    element: u32,
+    relation: u32,
+    labels: Option<Vec<String>>,
+    attributes: Option<Vec<AttributeRow>>,
+    comment: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct AttributeRow {
+    name: String,
+    r#type: u32,
+    modifier: i32,
+    comment: Option<String>,
+}
+
+/// Reads functions from the catalog, in no particular order; those that do not exist are left out.
+pub(super) fn functions(oids: Vec<pg_sys::Oid>) -> Result<Vec<Function>, Error> {
+    let text = as_owner(|| {
+        first(sql!(include_str!("signature.sql")), &[oids.into()], |row| required::<String>(&row, 1))
+    })?;
+    let document: Document = serde_json::from_str(&text.unwrap_or_default()).map_err(Error::Catalog)?;
+    let types = Types(document.types.iter().map(|row| (row.oid, row)).collect());
+    Ok(document.functions.into_iter().map(|row| types.function(row)).collect())
+}
+
+/// Reads one function from the catalog.
+pub(super) fn function(oid: pg_sys::Oid) -> Result<Option<Function>, Error> {
+    Ok(functions(vec![oid])?.pop())
+}
+
+struct Types<'a>(HashMap<u32, &'a TypeRow>);
+
+impl Types<'_> {
+    fn function(&self, row: FunctionRow) -> Function {
+        let mode = |at: usize| row.modes.as_ref().and_then(|modes| modes.get(at)).copied().unwrap_or('i');
+        let name =
+            |at: usize| row.names.as_ref().and_then(|names| names.get(at)).cloned().unwrap_or_default();
+        let (mut arguments, mut columns) = (Vec::new(), Vec::new());
+        for (at, &oid) in row.types.iter().enumerate() {
+            let ty = self.describe(oid, -1, 0);
+            if matches!(mode(at), 'i' | 'b' | 'v') {
+                arguments.push(Argument {
+                    name: name(at),
+                    ty: Rc::clone(&ty),
+                    default: None,
+                    variadic: mode(at) == 'v',
+                    nullable: false,
+                });
+            }
+            if matches!(mode(at), 'o' | 'b' | 't') {
+                columns.push(Field { name: name(at), ty, comment: None });
+            }
+        }
+        let without = arguments.len().saturating_sub(row.defaults);
+        for (at, argument) in arguments.iter_mut().enumerate().skip(without) {
+            argument.default = Some(at - without);
+            argument.nullable = !row.strict && !argument.ty.not_null;
+        }
+        let (types, relations) = self.dependencies();
+        Function {
+            returns: self.returns(&row, columns),
+            oid: row.oid,
+            target: row.target,
+            signature: row.signature,
+            schema: row.schema,
+            name: row.name,
+            owner: row.owner,
+            owner_bypasses_policies: row.owner_bypasses_policies.unwrap_or(false),
+            kind: row.kind,
+            read_only: row.volatility != 'v',
+            security_definer: row.security_definer,
+            arguments,
+            defaults: row.default_values,
+            comment: row.comment,
+            types,
+            relations,
+        }
+    }
+
+    fn dependencies(&self) -> (Vec<u32>, Vec<u32>) {
+        let relations = self.0.values().map(|row| row.relation).filter(|relation| *relation != 0);
+        (self.0.keys().copied().collect(), relations.collect())
+    }
+
+    fn returns(&self, row: &FunctionRow, mut columns: Vec<Field>) -> Returns {
+        let result = self.0.get(&row.result);
+        let ty = self.describe(row.result, -1, 0);
+        let complete = result.is_some_and(|result| result.complete_result);
+        match (&ty.kind, row.returns_set) {
+            (Kind::Pseudo(_), set) if row.result == pg_sys::RECORDOID.to_u32() && columns.len() > 1 => {
+                if set { Returns::Rows { columns, scalar: false } } else { Returns::Row(columns) }
+            }
+            (Kind::Pseudo(name), _) => Returns::Unsupported(name.clone()),
+            (Kind::Void, true) => Returns::Unsupported("setof void".to_owned()),
+            (Kind::Void, false) => Returns::Void,
+            (_, true) if complete => Returns::Unsupported("setof mcp.tool_result".to_owned()),
+            (_, false) if complete => Returns::Complete,
+            (Kind::Object(fields), false) => Returns::Row(fields.clone()),
+            (Kind::Object(fields), true) => Returns::Rows { columns: fields.clone(), scalar: false },
+            (Kind::Json, false) => Returns::Json,
+            (_, false) => Returns::Scalar,
+            (_, true) => {
+                let name = match columns.pop() {
+                    Some(column) if !column.name.is_empty() => column.name,
+                    _ => "value".to_owned(),
+                };
+                Returns::Rows { columns: vec![Field { name, ty, comment: None }], scalar: true }
+            }
+        }
+    }
+
+    fn describe(&self, oid: u32, modifier: i32, depth: usize) -> Rc<Type> {
+        let Some(row) = self.0.get(&oid) else {
+            let kind = Kind::Pseudo(format!("type {oid}"));
+            return Rc::new(Type { oid, target: String::new(), kind, not_null: false, comment: None });
+        };
+        let (mut kind, mut comment) = (builtin(oid, modifier), row.comment.clone());
+        if kind.is_some() {
+            // The catalog's own comments say what the type's input looks like, which the schema says better.
+            comment = None;
+        }
+        let mut not_null = false;
+        let kind = kind.take().unwrap_or_else(|| match row.kind {
+            _ if depth >= MAX_DEPTH => Kind::Json,
+            'd' => {
+                let base = self.describe(row.base, row.modifier, depth + 1);
+                not_null = row.not_null || base.not_null;
+                comment = comment.take().or_else(|| base.comment.clone());
+                base.kind.clone()
+            }
+            'e' => Kind::Enum(row.labels.clone().unwrap_or_default()),
+            'c' => Kind::Object(self.fields(row, depth)),
+            'p' => Kind::Pseudo(row.name.clone()),
+            _ if row.element != 0 => Kind::Array(self.describe(row.element, modifier, depth + 1)),
+            _ => Kind::Other,
+        });
+        Rc::new(Type { oid, target: row.target.clone(), kind, not_null, comment })
+    }
+
+    fn fields(&self, row: &TypeRow, depth: usize) -> Vec<Field> {
+        let attributes = row.attributes.as_deref().unwrap_or_default();
+        let field = |attribute: &AttributeRow| Field {
+            name: attribute.name.clone(),
+            ty: self.describe(attribute.r#type, attribute.modifier, depth + 1),
+            comment: attribute.comment.clone(),
+        };
+        attributes.iter().map(field).collect()
+    }
+}
+
+/// The types JSON has something of its own for.
+fn builtin(oid: u32, modifier: i32) -> Option<Kind> {
+    let integer = |min, max| Kind::Integer { min, max };
+    let formatted = |format| Kind::Formatted { format: Some(format), example: None };
+    let example = |example| Kind::Formatted { format: None, example: Some(example) };
+    // The modifier of character types counts the length word.
+    let length =
+        || u32::try_from(modifier.saturating_sub(pg_sys::VARHDRSZ as i32)).ok().filter(|length| *length > 0);
+    Some(match pg_sys::Oid::from(oid) {
+        pg_sys::BOOLOID => Kind::Boolean,
+        pg_sys::INT2OID => integer(i16::MIN.into(), i16::MAX.into()),
+        pg_sys::INT4OID => integer(i32::MIN.into(), i32::MAX.into()),
+        pg_sys::INT8OID => integer(i64::MIN, i64::MAX),
+        pg_sys::OIDOID => integer(0, u32::MAX.into()),
+        pg_sys::FLOAT4OID | pg_sys::FLOAT8OID | pg_sys::NUMERICOID => Kind::Number,
+        pg_sys::TEXTOID | pg_sys::NAMEOID => Kind::Text { max_length: None },
+        pg_sys::VARCHAROID | pg_sys::BPCHAROID => Kind::Text { max_length: length() },
+        pg_sys::UUIDOID => formatted("uuid"),
+        pg_sys::DATEOID => formatted("date"),
+        pg_sys::TIMESTAMPTZOID => formatted("date-time"),
+        pg_sys::TIMETZOID => formatted("time"),
+        pg_sys::INTERVALOID => formatted("duration"),
+        // RFC 3339, which the formats of JSON Schema stand on, has no time without a zone.
+        pg_sys::TIMESTAMPOID => example("2026-01-31T12:00:00"),
+        pg_sys::TIMEOID => example("12:00:00"),
+        pg_sys::BYTEAOID => Kind::Bytes,
+        pg_sys::JSONOID | pg_sys::JSONBOID => Kind::Json,
+        pg_sys::VOIDOID => Kind::Void,
+        _ => return None,
+    })
+}

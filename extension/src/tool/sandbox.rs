@@ -1,0 +1,184 @@
+//! The sealed call: what a tool may do, and that nothing of it stays but what it wrote.
+//!
+//! The tool runs in a subtransaction, as `mcp_user`, in the security context that SECURITY DEFINER functions have: no
+//! SET ROLE, no SET SESSION AUTHORIZATION by any way. Unless its owner opted out, the context is also that of
+//! maintenance commands: no temporary tables, no LISTEN, no prepared statements, no cursors that outlive it. Settings it
+//! changes are set back, also those it changed for the session. An error rolls back what it wrote and nothing else.
+
+use super::raised::{Raised, catch};
+use super::timer::Timer;
+use super::{Failure, raw};
+use crate::identity;
+use pgrx::pg_sys;
+use std::ffi::{CStr, CString, c_int};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr;
+use std::time::Duration;
+
+/// How a tool is to run.
+pub(super) struct Seal {
+    /// The role that acts: `mcp_user`.
+    pub(super) user: pg_sys::Oid,
+    /// Where the tool finds what it names without a schema.
+    pub(super) search_path: CString,
+    /// Whether it may write.
+    pub(super) read_only: bool,
+    /// Whether it is also restricted as maintenance commands are.
+    pub(super) restricted: bool,
+    /// How long it may run.
+    pub(super) timeout: Option<Duration>,
+}
+
+/// Inside a sealed call.
+pub(super) struct Sealed {
+    /// The caller's memory: what is to outlive the call goes there.
+    home: pg_sys::MemoryContext,
+    pub(super) read_only: bool,
+}
+
+impl Sealed {
+    /// Runs a function of the server's and catches the error it may raise.
+    ///
+    /// # Safety
+    /// As [`catch`].
+    pub(super) unsafe fn catch<T>(&self, call: impl FnOnce() -> T) -> Result<T, Raised> {
+        // SAFETY: the caller's memory outlives the call, and the caller promises the rest.
+        unsafe { catch(self.home, call) }
+    }
+
+    /// Makes `make` allocate in the caller's memory.
+    ///
+    /// # Safety
+    /// As [`catch`].
+    pub(super) unsafe fn catch_at_home<T>(&self, make: impl FnOnce() -> T) -> Result<T, Raised> {
+        // SAFETY: switches back on both ways out; the caller promises the rest.
+        unsafe {
+            let here = pg_sys::MemoryContextSwitchTo(self.home);
+            let made = catch(self.home, make);
+            pg_sys::MemoryContextSwitchTo(here);
+            made
+        }
+    }
+}
+
+/// Runs `tool` sealed. It finds an open SPI connection; memory it allocates goes when it returns.
+pub(super) fn run<T>(seal: &Seal, tool: impl FnOnce(&Sealed) -> Result<T, Failure>) -> Result<T, Failure> {
+    // SAFETY: backend-local state of the only thread. What BEGIN … EXCEPTION of PL/pgSQL does: the memory context and the
+    // resource owner are ours to restore, everything else is the subtransaction's.
+    unsafe {
+        let (home, resources) = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
+        pg_sys::BeginInternalSubTransaction(ptr::null());
+        pg_sys::MemoryContextSwitchTo(home);
+        identity::seal(true);
+        // A panic is an error of the server's that one of pgrx's wrappers turned into one, or a fault of ours.
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let timer = Timer::start(seal.timeout);
+            let result = enter(seal, home, tool);
+            match result {
+                Err(failure) if timer.fired() && failure.is_cancel() => Err(Failure::TimedOut),
+                result => result,
+            }
+        }));
+        if matches!(outcome, Ok(Ok(_))) {
+            pg_sys::ReleaseCurrentSubTransaction();
+        } else {
+            // Restores the user, the security context, the settings and whether the transaction is read-only, closes
+            // SPI connections and portals, and takes back every write.
+            pg_sys::RollbackAndReleaseCurrentSubTransaction();
+        }
+        identity::seal(false);
+        pg_sys::MemoryContextSwitchTo(home);
+        pg_sys::CurrentResourceOwner = resources;
+        outcome.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+}
+
+/// Switches over, runs the tool, and switches back where that succeeds.
+///
+/// # Safety
+/// In a subtransaction of ours, which the caller rolls back where this fails.
+unsafe fn enter<T>(
+    seal: &Seal,
+    home: pg_sys::MemoryContext,
+    tool: impl FnOnce(&Sealed) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    // SAFETY: as in `run`.
+    unsafe {
+        let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+        pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+        let settings = pg_sys::NewGUCNestLevel();
+        pin_settings(&seal.search_path);
+        if seal.read_only {
+            // The subtransaction sets it back. Inside it, SET TRANSACTION READ WRITE is refused.
+            pg_sys::XactReadOnly = true;
+        }
+        let mut sealed_context = context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as c_int;
+        if seal.restricted {
+            sealed_context |= pg_sys::SECURITY_RESTRICTED_OPERATION as c_int;
+        }
+        pg_sys::SetUserIdAndSecContext(seal.user, sealed_context);
+
+        pg_sys::SPI_connect();
+        let sealed = Sealed { home, read_only: seal.read_only };
+        let result = tool(&sealed)?;
+        if !seal.restricted {
+            // What the tool deferred is checked as the tool's user, and fails as the tool; under restriction nothing can
+            // be deferred.
+            let text = c"SET CONSTRAINTS ALL IMMEDIATE".as_ptr();
+            sealed.catch(|| raw::SPI_execute(text, false, 0))?;
+        }
+        pg_sys::SPI_finish();
+
+        pg_sys::AtEOXact_GUC(false, settings);
+        pg_sys::SetUserIdAndSecContext(user, context);
+        Ok(result)
+    }
+}
+
+/// Gives the settings that decide what SQL and values mean the values that tools are written for, whatever the caller
+/// has set. Those that have them already cost nothing.
+///
+/// # Safety
+/// In a nest level of the settings that the caller closes.
+unsafe fn pin_settings(search_path: &CStr) {
+    let pin = |name: &CStr, value: &CStr| {
+        // SAFETY: both strings are copied by the server.
+        unsafe {
+            pg_sys::set_config_option(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+        }
+    };
+    pin(c"search_path", search_path);
+    // SAFETY: reads variables behind settings.
+    unsafe {
+        // Off, policies raise instead of filtering.
+        if !pg_sys::row_security {
+            pin(c"row_security", c"on");
+        }
+        // These two change how the body of a function is read when it first runs.
+        if !pg_sys::standard_conforming_strings {
+            pin(c"standard_conforming_strings", c"on");
+        }
+        if pg_sys::Transform_null_equals {
+            pin(c"transform_null_equals", c"off");
+        }
+        // These two change what JSON a value becomes; the schemas promise hexadecimal and ISO 8601.
+        if raw::bytea_output != BYTEA_OUTPUT_HEX {
+            pin(c"bytea_output", c"hex");
+        }
+        if pg_sys::IntervalStyle != pg_sys::INTSTYLE_ISO_8601 as c_int {
+            pin(c"intervalstyle", c"iso_8601");
+        }
+    }
+}
+
+/// utils/bytea.h
+const BYTEA_OUTPUT_HEX: c_int = 1;
