@@ -43,6 +43,6 @@ pub(crate) fn microseconds(duration: Duration) -> i64 {
 
 /// A timeout in milliseconds: from one to a day.
 pub(crate) fn timeout(given: &Interval) -> Option<i32> {
-    let length = microseconds(given);
+    let length = length(given);
     (1000..=DAY).contains(&length).then(|| i32::try_from(length / 1000).unwrap_or(i32::MAX))
 }
