@@ -41,7 +41,9 @@ impl App {
     ///
     /// Where the certificates that a database login trusts cannot be read.
     pub fn new(config: Config, stop: CancellationToken) -> io::Result<Self> {
-        let pool = |target| Database::new(target, config.pool_size, config.request_timeout);
+        let pool = |target| {
+            Database::new(target, config.pool_size, config.request_timeout, config.prepared_statements)
+        };
         let sessions = Arc::new(Sessions::new(
             pool(&config.auth_database)?,
             pool(&config.exec_database)?,

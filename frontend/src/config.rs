@@ -41,6 +41,7 @@ pub struct Config {
     pub auth_database: Target,
     pub exec_database: Target,
     pub pool_size: usize,
+    pub prepared_statements: bool,
     pub session_ttl: Duration,
     pub provider: Provider,
     pub allowed_origins: Vec<String>,
@@ -148,6 +149,7 @@ impl Config {
             "a login that is a member of mcp_exec: postgresql://user@host/db",
         );
         let pool_size = reader.within("MCP_POOL_SIZE", 16, 1, 10_000);
+        let prepared_statements = reader.or("MCP_PREPARED_STATEMENTS", Switch(true)).0;
         let ttl_hours: Number = reader.or("MCP_SESSION_TTL_HOURS", Number(24.0));
         let session_ttl = Duration::try_from_secs_f64(ttl_hours.0 * 3600.0).unwrap_or(Duration::ZERO);
         let provider = reader.provider();
@@ -171,6 +173,7 @@ impl Config {
                     auth_database,
                     exec_database,
                     pool_size,
+                    prepared_statements,
                     session_ttl,
                     provider,
                     allowed_origins,

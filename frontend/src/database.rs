@@ -151,6 +151,7 @@ pub struct Database {
     pool: Pool,
     tls: MakeRustlsConnect,
     deadline: Duration,
+    prepared: bool,
 }
 
 /// How many connections there are, how many of them are idle, and how many requests wait for one.
@@ -163,10 +164,19 @@ pub struct PoolStatus {
 impl Database {
     /// A pool of at most `size` connections, none of them open yet; every query ends within `deadline`.
     ///
+    /// `prepared` keeps statements on the server. Without it every call is parsed and planned anew, which is
+    /// what a pooler needs that hands a connection to somebody else after each transaction and does not
+    /// carry prepared statements over (PgBouncer before 1.21).
+    ///
     /// # Errors
     ///
     /// Where the certificates to trust cannot be read.
-    pub fn new(target: &Target, size: usize, deadline: Duration) -> Result<Self, std::io::Error> {
+    pub fn new(
+        target: &Target,
+        size: usize,
+        deadline: Duration,
+        prepared: bool,
+    ) -> Result<Self, std::io::Error> {
         let tls = MakeRustlsConnect::new(client_config(&target.trust)?);
         // Whatever a query sets is local to its transaction, so nothing has to be reset between two of them.
         let manager = Manager::from_config(
@@ -184,7 +194,7 @@ impl Database {
             })
             .build()
             .map_err(std::io::Error::other)?;
-        Ok(Self { pool, tls, deadline })
+        Ok(Self { pool, tls, deadline, prepared })
     }
 
     /// Runs one statement that returns exactly one row, in one round trip once it is prepared.
@@ -250,6 +260,10 @@ impl<'a> Lease<'a> {
         values: &Parameters<'_>,
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
         let Some(client) = &self.client else { return Ok(Vec::new()) };
+        if !self.database.prepared {
+            let typed: Vec<_> = values.iter().copied().zip(types.iter().cloned()).collect();
+            return client.query_typed(sql, &typed).await;
+        }
         let statement = client.prepare_typed_cached(sql, types).await?;
         match client.query(&statement, values).await {
             Err(error) if is_stale(&error) => {
