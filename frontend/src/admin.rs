@@ -15,6 +15,7 @@ use tokio::time;
 
 use crate::{
     app::App,
+    database::chain,
     respond::{self, Body},
 };
 
@@ -58,7 +59,7 @@ async fn readiness(app: &App) -> Response<Body> {
 pub async fn check(app: &App) -> Result<String, String> {
     let versions = match time::timeout(PROBE, app.sessions.versions()).await {
         Err(_) => return Err("the database does not answer".into()),
-        Ok(Err(error)) => return Err(reason(&error)),
+        Ok(Err(error)) => return Err(chain(&error)),
         Ok(Ok(versions)) => versions,
     };
     if versions.auth != versions.exec {
@@ -74,14 +75,6 @@ pub async fn check(app: &App) -> Result<String, String> {
             "the extension is {}, this frontend is {OURS}: ALTER EXTENSION mcp_sessions UPDATE, or upgrade",
             versions.auth
         ))
-    }
-}
-
-/// Down to the server's own words, which name the missing function, role or password.
-fn reason(error: &(dyn std::error::Error + 'static)) -> String {
-    match error.source() {
-        Some(source) => reason(source),
-        None => error.to_string(),
     }
 }
 

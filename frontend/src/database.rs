@@ -42,10 +42,39 @@ pub enum DatabaseError {
     Deadline,
     #[error("cannot connect")]
     Connect(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("the query failed")]
-    Query(#[from] tokio_postgres::Error),
+    #[error("the query failed: {}", said(.0))]
+    Query(tokio_postgres::Error),
     #[error("the answer is not what the contract says")]
     Answer(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<tokio_postgres::Error> for DatabaseError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Query(error)
+    }
+}
+
+/// What the server said, in one line. Not its DETAIL: that may quote a row, and may be a stack.
+fn said(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(said) => {
+            let hint = said.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            format!("{} {}{hint}", said.code().code(), said.message())
+        }
+        None => chain(error),
+    }
+}
+
+/// An error and what is behind it, in one line.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
 }
 
 /// A database to connect to: a libpq URL or key-value string, with `sslmode` and `sslrootcert` as in libpq.

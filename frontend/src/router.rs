@@ -28,6 +28,7 @@ use crate::{
     authorization_server::metadata,
     cors,
     credentials::{self, Credential},
+    database,
     error::{Fault, Kind},
     idp, mcp, pages,
     respond::{self, Body},
@@ -246,15 +247,7 @@ impl Drop for AccessLine<'_> {
 
 /// What only the log is told of a fault: loud where it is ours, quiet where it is the client's.
 fn report(fault: &Fault, request_id: &str) {
-    let mut cause = String::new();
-    let mut source = std::error::Error::source(fault);
-    while let Some(error) = source {
-        if !cause.is_empty() {
-            cause.push_str(": ");
-        }
-        cause.push_str(&error.to_string());
-        source = error.source();
-    }
+    let cause = fault.internal.as_deref().map(|internal| database::chain(internal)).unwrap_or_default();
     match fault.kind {
         Kind::Server => tracing::error!(request_id, error = fault.code, cause, "{}", fault.public),
         Kind::Database | Kind::Provider | Kind::Overload => {
