@@ -48,6 +48,17 @@ pub enum DatabaseError {
     Answer(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+impl DatabaseError {
+    /// Whether the server refused what it was given: a value too long, too large, or of the wrong shape.
+    pub fn is_refusal(&self) -> bool {
+        let state = match self {
+            Self::Query(error) => error.code().map(SqlState::code),
+            _ => None,
+        };
+        state.is_some_and(|state| state.starts_with("22") || state.starts_with("54"))
+    }
+}
+
 impl From<tokio_postgres::Error> for DatabaseError {
     fn from(error: tokio_postgres::Error) -> Self {
         Self::Query(error)

@@ -7,7 +7,7 @@
 //! | 08, 53, 57P, 58 | 503 | `database_unavailable` |
 //! | 40 (serialization, deadlock) | 503 | `database_busy` |
 //! | 57014, 55P03 (cancelled, lock timeout) | 503 | `deadline_exceeded` |
-//! | 28, 3D, 3F, 42 (login, database, schema, function, privilege) | 503 | `database_not_ready` |
+//! | 28, 3D, 3F, 42, 55, F0 (login, database, schema, function, privilege, set-up) | 503 | `database_not_ready` |
 //! | anything else | 500 | `internal_error` |
 //!
 //! A tool's own errors never come here: the extension answers them as results.
@@ -328,7 +328,7 @@ fn by_sqlstate(state: &str) -> Fault {
         ("57014" | "55P03", _) => Fault::deadline(),
         (_, "08" | "53" | "57" | "58") => down(),
         (_, "40") => slow("database_busy", "The database could not finish: try again."),
-        (_, "28" | "3D" | "3F" | "42") => Fault {
+        (_, "28" | "3D" | "3F" | "42" | "55" | "F0") => Fault {
             retry_after: Some(30),
             ..slow(
                 "database_not_ready",
@@ -373,6 +373,8 @@ mod tests {
             ("3D000", 503, "database_not_ready"),
             ("42501", 503, "database_not_ready"),
             ("42883", 503, "database_not_ready"),
+            ("55000", 503, "database_not_ready"),
+            ("F0000", 503, "database_not_ready"),
             ("22023", 500, "internal_error"),
             ("XX000", 500, "internal_error"),
             ("", 500, "internal_error"),

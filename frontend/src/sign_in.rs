@@ -13,6 +13,7 @@ use crate::{
     accept,
     app::{App, Peer},
     credentials::{SESSION_COOKIE, cookies},
+    database::DatabaseError,
     error::{BASE_SCOPE, Fault},
     idp::{Incoming, Outgoing, Principal},
     mcp,
@@ -93,7 +94,8 @@ pub async fn callback(app: &App, parts: &Parts, peer: &Peer) -> Result<Response<
             metadata: &origin_of(&parts.headers, peer),
             ttl: app.session_ttl,
         })
-        .await?;
+        .await
+        .map_err(|error| if error.is_refusal() { unkeepable(error) } else { error.into() })?;
     tracing::info!(session = %session.session_id, user = %session.user_id, "signed in");
 
     let mut response = welcome(app, &parts.headers, &principal, &session, pending.redirect_uri.as_deref())?;
@@ -203,6 +205,16 @@ fn provider_error(error: &str) -> Fault {
     };
     let word: String = error.chars().filter(|letter| letter.is_ascii_graphic()).take(64).collect();
     fault.because(format!("the provider answered {word:?}"))
+}
+
+/// The provider vouched for somebody of whom it says more, or other things, than can be kept.
+fn unkeepable(error: DatabaseError) -> Fault {
+    Fault::provider(
+        StatusCode::BAD_GATEWAY,
+        "provider_error",
+        "What the identity provider says of you cannot be kept: its operator has to send less.",
+    )
+    .because(error)
 }
 
 /// The scopes asked for, beside the one that every session has (RFC 6749 §3.3).
