@@ -1,1 +1,16 @@
-//! Tests
+//! The end-to-end harness: a throw-away PostgreSQL cluster, spawned frontends, identity providers
+//! written by others, a browser, MCP clients, and a ledger of every secret handed out on the way.
+//!
+//! The suite itself is `suite/`, one file a behaviour; the measurements are `src/bin/bench.rs`.
+
+pub mod browser;
+pub mod checkout;
+pub mod cluster;
+pub mod database;
+pub mod frontend;
+pub mod idp;
+pub mod ledger;
+pub mod mcp;
+pub mod process;
+pub mod session;
+pub mod wait;

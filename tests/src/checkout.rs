@@ -1,0 +1,62 @@
+//! Where things lie in this checkout: the private PostgreSQL tree, the built binaries, the fixtures.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+
+/// The directory of the `tests` crate.
+pub fn tests() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The top of the checkout.
+pub fn root() -> &'static Path {
+    tests().parent().expect("the tests crate lies in the workspace")
+}
+
+/// The programs of the private PostgreSQL tree, of the version `PG_MAJOR` names or the first there is;
+/// those of `MCP_TEST_PG_BIN` where that is set.
+pub fn postgres_bin() -> Result<PathBuf> {
+    let bin = match std::env::var_os("MCP_TEST_PG_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => {
+            let in_tree = |major: &str| root().join(format!(".pg/{major}/lib/postgresql/{major}/bin"));
+            match std::env::var("PG_MAJOR") {
+                Ok(major) => in_tree(&major),
+                Err(_) => ["15", "16", "17", "18"]
+                    .map(in_tree)
+                    .into_iter()
+                    .find(|bin| bin.join("postgres").exists())
+                    .unwrap_or_else(|| in_tree("15")),
+            }
+        }
+    };
+    // The tree may be a link out of a place the user postgres cannot enter.
+    let bin = bin.canonicalize().unwrap_or(bin);
+    ensure!(
+        bin.join("postgres").exists(),
+        "no PostgreSQL under {}: run `scripts/install-extension`, which makes the private tree and puts the \
+         extension into it, or name another with MCP_TEST_PG_BIN",
+        bin.display()
+    );
+    Ok(bin)
+}
+
+/// The built frontend beside the running test binary, `MCP_TEST_FRONTEND` where that is set.
+pub fn frontend() -> Result<PathBuf> {
+    let binary = match std::env::var_os("MCP_TEST_FRONTEND") {
+        Some(path) => PathBuf::from(path),
+        None => {
+            let profile = std::env::current_exe()?;
+            let profile = profile.parent().expect("a binary lies in a directory");
+            let profile = if profile.ends_with("deps") { profile.parent().unwrap_or(profile) } else { profile };
+            profile.join("mcp-frontend")
+        }
+    };
+    ensure!(
+        binary.exists(),
+        "no frontend at {}: run `cargo build -p mcp-frontend`, or name another with MCP_TEST_FRONTEND",
+        binary.display()
+    );
+    Ok(binary)
+}

@@ -1,0 +1,4 @@
+//! Identity providers: two written by others, one that misbehaves on demand.
+
+pub mod npm;
+pub mod stub;

@@ -1,0 +1,168 @@
+//! Child processes that cannot outlive the suite.
+
+use std::ffi::OsStr;
+use std::process::{Child, ChildStdout, Command, ExitStatus};
+use std::sync::{Mutex, OnceLock, mpsc};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+
+/// How long a program told to end in order may take before it is killed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A program to be started: a command that ends with this process, by the signal it takes for an orderly end.
+#[derive(Debug)]
+pub struct Program {
+    name: String,
+    ending: Signal,
+    command: Command,
+}
+
+impl Program {
+    /// `program`, told by `ending` to end when its [`Process`] is dropped or this process dies.
+    pub fn new(name: &str, program: impl AsRef<OsStr>, ending: Signal) -> Self {
+        Self::prepare(name, program.as_ref(), ending, None)
+    }
+
+    /// As [`Program::new`], run as the user `postgres` where this process is root: PostgreSQL refuses root.
+    pub fn as_postgres(name: &str, program: impl AsRef<OsStr>, ending: Signal) -> Self {
+        Self::prepare(name, program.as_ref(), ending, geteuid().is_root().then_some("postgres"))
+    }
+
+    fn prepare(name: &str, program: &OsStr, ending: Signal, user: Option<&str>) -> Self {
+        let mut command = Command::new("setpriv");
+        command.arg("--pdeathsig").arg(ending.as_str().trim_start_matches("SIG"));
+        if let Some(user) = user {
+            command.args(["--reuid", user, "--regid", user, "--init-groups"]);
+        }
+        command.arg("--").arg(program);
+        Self { name: name.to_owned(), ending, command }
+    }
+
+    /// Arguments, environment and where the output goes.
+    pub fn command(&mut self) -> &mut Command {
+        &mut self.command
+    }
+
+    /// Starts it.
+    pub fn spawn(self) -> Result<Process> {
+        let mut child =
+            spawner::spawn(self.command).with_context(|| format!("cannot start {}", self.name))?;
+        let stdout = child.stdout.take();
+        let pid = Pid::from_raw(i32::try_from(child.id())?);
+        let process = Process { name: self.name, ending: self.ending, pid, child: Mutex::new(child), stdout };
+        Ok(process)
+    }
+
+    /// Runs it to its end, and fails with what it wrote where it did not succeed.
+    pub fn run(mut self) -> Result<String> {
+        let output = self.command.output().with_context(|| format!("cannot start {}", self.name))?;
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() {
+            return Ok(stdout);
+        }
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        Err(anyhow!("{} ended with {}\n{stdout}{stderr}", self.name, output.status))
+    }
+}
+
+/// A running program, ended when dropped.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    ending: Signal,
+    pid: Pid,
+    child: Mutex<Child>,
+    stdout: Option<ChildStdout>,
+}
+
+impl Process {
+    /// The process id of the program itself (`setpriv` replaces itself by it).
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// What it prints, where that was piped; once.
+    pub fn stdout(&mut self) -> Option<ChildStdout> {
+        self.stdout.take()
+    }
+
+    /// Sends `signal`, unless the program has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        if self.ended()?.is_none() {
+            kill(self.pid, signal).with_context(|| format!("cannot send {signal} to {}", self.name))?;
+        }
+        Ok(())
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.lock().expect("no panic under this lock").try_wait()?)
+    }
+
+    /// Waits for the end, at most `deadline`.
+    pub fn wait(&self, deadline: Duration) -> Result<ExitStatus> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.ended()? {
+                return Ok(status);
+            }
+            if start.elapsed() > deadline {
+                return Err(anyhow!("{} did not end within {deadline:?}", self.name));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Ends it in order, and by force where that takes too long.
+    pub fn end(&self) -> Result<()> {
+        self.signal(self.ending)?;
+        if self.wait(PATIENCE).is_err() {
+            self.kill()?;
+        }
+        Ok(())
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill(&self) -> Result<()> {
+        self.signal(Signal::SIGKILL)?;
+        self.wait(PATIENCE)?;
+        Ok(())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            eprintln!("{}: {error:#}", self.name);
+        }
+    }
+}
+
+/// The kernel sends the parent-death signal when the *thread* that forked ends, and test threads come and go:
+/// one thread that never ends forks for all.
+mod spawner {
+    use super::{Child, Command, OnceLock, mpsc};
+
+    type Order = (Command, mpsc::Sender<std::io::Result<Child>>);
+
+    static ORDERS: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
+
+    pub(super) fn spawn(command: Command) -> std::io::Result<Child> {
+        let orders = ORDERS.get_or_init(|| {
+            let (orders, inbox) = mpsc::channel::<Order>();
+            std::thread::spawn(move || {
+                for (mut command, reply) in inbox {
+                    // Whoever ordered may have given up by now; the dropped child is reaped by its own guard.
+                    let _ = reply.send(command.spawn());
+                }
+            });
+            orders
+        });
+        let (reply, answer) = mpsc::channel();
+        orders.send((command, reply)).expect("the spawning thread never ends");
+        answer.recv().expect("the spawning thread answers each order")
+    }
+}
