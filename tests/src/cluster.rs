@@ -118,7 +118,7 @@ impl Cluster {
     fn write_settings(&self, options: &Options) -> Result<()> {
         let mut text = format!(
             "listen_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = '{}'\n\
-             log_line_prefix = '%m [%p] %u@%d %a '\nmax_connections = 200\nshared_buffers = '128MB'\n\
+             log_line_prefix = '%m [%p] %u@%d %a '\nmax_connections = 300\nmax_prepared_transactions = 8\nshared_buffers = '128MB'\n\
              log_lock_waits = on\ntimezone = 'UTC'\n",
             self.port,
             self.directory.path().display(),

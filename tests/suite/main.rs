@@ -1,1 +1,56 @@
-fn main() {}
+//! The end-to-end suite: one file a behaviour, one cluster and one set of identity providers for all.
+//!
+//! The tests run first; then everything that was written on the way (the servers' logs, the frontends' logs,
+//! the data directory, a dump of every database) is searched for every secret that was handed out.
+
+mod world;
+
+mod attacks;
+mod bad_input;
+mod causes;
+mod expiry;
+mod hostile_provider;
+mod isolation;
+mod mcp_calls;
+mod no_secrets;
+mod pooling;
+mod sign_in;
+mod survival;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::Arguments;
+
+use crate::world::World;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Tests wait far more than they work; more of them at once than there are cores.
+    arguments.test_threads.get_or_insert(6);
+
+    let world = match World::new() {
+        Ok(world) => Arc::new(world),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut trials = Vec::new();
+    trials.extend(attacks::tests(&world));
+    trials.extend(bad_input::tests(&world));
+    trials.extend(causes::tests(&world));
+    trials.extend(expiry::tests(&world));
+    trials.extend(hostile_provider::tests(&world));
+    trials.extend(isolation::tests(&world));
+    trials.extend(mcp_calls::tests(&world));
+    trials.extend(pooling::tests(&world));
+    trials.extend(sign_in::tests(&world));
+    trials.extend(survival::tests(&world));
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let secrets = if arguments.list { None } else { Some(libtest_mimic::run(&arguments, no_secrets::tests(&world))) };
+    let failed = conclusion.has_failed() || secrets.is_some_and(|conclusion| conclusion.has_failed());
+    // Only now: what the clusters wrote has been read.
+    drop(world);
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}

@@ -1,0 +1,362 @@
+//! A provider that is down, slow, or says what is not so: nobody is signed in, the answer comes in time, and
+//! when the provider mends its ways so does sign-in.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use reqwest::StatusCode;
+use serde_json::json;
+use tests::browser::{Browser, Page};
+use tests::cluster::free_port;
+use tests::database::Database;
+use tests::frontend::Frontend;
+use tests::idp::stub::{Endpoint, Fault, Signing, StubProvider};
+
+use crate::world::{self, Shared, Trials};
+
+/// The frontend's deadline for the provider is ten seconds; whoever asked hears by then.
+const DEADLINE: Duration = Duration::from_secs(15);
+
+pub fn tests(world: &Shared) -> Trials {
+    world::tests![world;
+        provider_that_is_down_is_a_503,
+        provider_that_comes_back_signs_in_again,
+        token_endpoint_that_fails_is_a_503,
+        token_endpoint_that_never_answers_is_a_503_in_time,
+        token_endpoint_that_drips_is_a_503_in_time,
+        token_endpoint_that_floods_is_a_503_in_time,
+        token_endpoint_that_answers_garbage_signs_nobody_in,
+        error_with_status_200_signs_nobody_in,
+        discovery_that_fails_is_a_503,
+        discovery_of_another_issuer_is_refused,
+        key_set_that_fails_is_a_503,
+        forged_signatures_sign_nobody_in,
+        forged_claims_sign_nobody_in,
+        missing_claims_sign_nobody_in,
+        workos_faults_sign_nobody_in,
+        workos_forged_access_tokens_sign_nobody_in,
+        redirects_of_the_token_endpoint_are_not_followed,
+        liveness_does_not_depend_on_the_provider,
+    ]
+}
+
+/// Signs in up to the callback with everything in order, lets `set` break the provider, and goes on.
+async fn callback_with(frontend: &Frontend, stub: &StubProvider, set: impl FnOnce(&StubProvider)) -> Result<Page> {
+    stub.behave();
+    let browser = Browser::new();
+    let callback = browser.sign_in_to_callback(&frontend.url(), "alice@example.com").await?;
+    set(stub);
+    let start = Instant::now();
+    let page = browser.step(callback.as_str()).await?;
+    ensure!(start.elapsed() < DEADLINE, "answered after {:?}", start.elapsed());
+    ensure!(!page.text.contains("secret-internal-detail"), "what the provider said is not passed on: {}", page.text);
+    ensure!(!page.text.contains("mcps_"), "a session in {}", page.text);
+    Ok(page)
+}
+
+async fn assert_nobody(database: &Database<'_>, what: &str) -> Result<()> {
+    let sessions: i64 =
+        database.superuser().await?.query_one("SELECT count(*) FROM mcp.sessions", &[]).await?.get(0);
+    ensure!(sessions == 0, "{what}: {sessions} sessions");
+    Ok(())
+}
+
+async fn assert_unavailable(world: &Shared, fault: Fault) -> Result<()> {
+    let database = world.database().await?;
+    let (frontend, stub) = world.stubbed(&database).await?;
+    let what = format!("{fault:?}");
+    let page = callback_with(&frontend, &stub, |stub| stub.fail(Endpoint::Token, fault)).await?;
+    ensure!(page.status == StatusCode::SERVICE_UNAVAILABLE, "{what}: {} {}", page.status, page.text);
+    assert_nobody(&database, &what).await?;
+    // I7: when the fault ends, errors end.
+    stub.behave();
+    Browser::new().sign_in(&frontend.url(), "alice@example.com").await?;
+    Ok(())
+}
+
+async fn provider_that_is_down_is_a_503(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let nobody = format!("http://127.0.0.1:{}", free_port()?);
+    let settings = world
+        .settings(&database)?
+        .set("MCP_IDP", "oidc")
+        .set("OIDC_ISSUER", &nobody)
+        .set("OIDC_CLIENT_ID", "client")
+        .set("OIDC_CLIENT_SECRET", "a secret of no provider");
+    let frontend = settings.start().await?;
+    let page = Browser::new().step(&format!("{}/auth/init", frontend.url())).await?;
+    assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE, "{}", page.text);
+    Ok(())
+}
+
+async fn provider_that_comes_back_signs_in_again(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (frontend, stub) = world.stubbed(&database).await?;
+    stub.fail(Endpoint::Discovery, Fault::Close);
+    let page = Browser::new().step(&format!("{}/auth/init", frontend.url())).await?;
+    // Discovery may have been read at start and still hold; if not, it is a 503.
+    assert!([302, 503].contains(&page.status.as_u16()), "{} {}", page.status, page.text);
+    stub.behave();
+    Browser::new().sign_in(&frontend.url(), "alice@example.com").await?;
+    Ok(())
+}
+
+async fn token_endpoint_that_fails_is_a_503(world: &Shared) -> Result<()> {
+    for fault in [Fault::Status(500), Fault::Status(502), Fault::Status(503), Fault::Status(429), Fault::Close] {
+        assert_unavailable(world, fault).await?;
+    }
+    Ok(())
+}
+
+async fn token_endpoint_that_never_answers_is_a_503_in_time(world: &Shared) -> Result<()> {
+    assert_unavailable(world, Fault::Stall).await
+}
+
+async fn token_endpoint_that_drips_is_a_503_in_time(world: &Shared) -> Result<()> {
+    assert_unavailable(world, Fault::Drip).await
+}
+
+async fn token_endpoint_that_floods_is_a_503_in_time(world: &Shared) -> Result<()> {
+    assert_unavailable(world, Fault::Flood).await
+}
+
+async fn token_endpoint_that_answers_garbage_signs_nobody_in(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (frontend, stub) = world.stubbed(&database).await?;
+    for (kind, body) in [
+        ("text/html", "<!doctype html><h1>Maintenance</h1>"),
+        ("application/json", ""),
+        ("application/json", "{"),
+        ("application/json", "[]"),
+        ("application/json", "null"),
+        ("application/json", "{}"),
+        ("application/json", r#"{"access_token": 1, "id_token": 2, "token_type": "Bearer"}"#),
+        ("application/json", r#"{"access_token": "a", "id_token": "", "token_type": "Bearer"}"#),
+        ("application/json", r#"{"access_token": "a", "id_token": "a.b.c", "token_type": "Bearer"}"#),
+        ("application/json", r#"{"access_token": "a", "token_type": "Bearer"}"#),
+    ] {
+        let fault = Fault::Body(kind, body.to_owned());
+        let page = callback_with(&frontend, &stub, |stub| stub.fail(Endpoint::Token, fault)).await?;
+        let refused = [StatusCode::BAD_REQUEST, StatusCode::SERVICE_UNAVAILABLE].contains(&page.status);
+        ensure!(refused, "{body:?}: {} {}", page.status, page.text);
+        assert_nobody(&database, body).await?;
+    }
+    Ok(())
+}
+
+async fn error_with_status_200_signs_nobody_in(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (frontend, stub) = world.stubbed(&database).await?;
+    let body = r#"{"error": "server_error", "error_description": "secret-internal-detail"}"#;
+    let fault = Fault::Body("application/json", body.to_owned());
+    let page = callback_with(&frontend, &stub, |stub| stub.fail(Endpoint::Token, fault)).await?;
+    assert!(page.status.as_u16() == 400 || page.status.as_u16() == 503, "{} {}", page.status, page.text);
+    assert_nobody(&database, body).await
+}
+
+async fn discovery_that_fails_is_a_503(world: &Shared) -> Result<()> {
+    for fault in [
+        Fault::Status(500),
+        Fault::Body("text/html", "<h1>hello</h1>".to_owned()),
+        Fault::Body("application/json", "{}".to_owned()),
+        Fault::Stall,
+        Fault::Flood,
+    ] {
+        let database = world.database().await?;
+        let stub = StubProvider::start().await?;
+        let what = format!("{fault:?}");
+        stub.fail(Endpoint::Discovery, fault);
+        let frontend = stub.oidc(world.settings(&database)?).start().await?;
+        let start = Instant::now();
+        let page = Browser::new().step(&format!("{}/auth/init", frontend.url())).await?;
+        ensure!(page.status == StatusCode::SERVICE_UNAVAILABLE, "{what}: {} {}", page.status, page.text);
+        ensure!(start.elapsed() < DEADLINE, "{what}: answered after {:?}", start.elapsed());
+        // An error is never kept.
+        stub.behave();
+        Browser::new().sign_in(&frontend.url(), "alice@example.com").await?;
+    }
+    Ok(())
+}
+
+async fn discovery_of_another_issuer_is_refused(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let stub = StubProvider::start().await?;
+    stub.forge_metadata(|document| {
+        document.insert("issuer".to_owned(), json!("https://accounts.other.test"));
+    });
+    let frontend = stub.oidc(world.settings(&database)?).start().await?;
+    let page = Browser::new().step(&format!("{}/auth/init", frontend.url())).await?;
+    assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE, "{}", page.text);
+    Ok(())
+}
+
+async fn key_set_that_fails_is_a_503(world: &Shared) -> Result<()> {
+    for fault in [
+        Fault::Status(500),
+        Fault::Body("application/json", r#"{"keys": []}"#.to_owned()),
+        Fault::Body("text/html", "<h1>hello</h1>".to_owned()),
+        Fault::Stall,
+    ] {
+        let database = world.database().await?;
+        let (frontend, stub) = world.stubbed(&database).await?;
+        let what = format!("{fault:?}");
+        let page = callback_with(&frontend, &stub, |stub| stub.fail(Endpoint::Jwks, fault)).await?;
+        let refused = [StatusCode::BAD_REQUEST, StatusCode::SERVICE_UNAVAILABLE].contains(&page.status);
+        ensure!(refused, "{what}: {} {}", page.status, page.text);
+        assert_nobody(&database, &what).await?;
+    }
+    Ok(())
+}
+
+async fn assert_token_refused(world: &Shared, cases: Vec<(String, Box<dyn Fn(&StubProvider) + Send>)>, workos: bool) -> Result<()> {
+    let database = world.database().await?;
+    let stub = StubProvider::start().await?;
+    let settings = world.settings(&database)?;
+    let frontend = if workos { stub.workos(settings) } else { stub.oidc(settings) }.start().await?;
+    for (what, set) in cases {
+        let page = callback_with(&frontend, &stub, |stub| set(stub)).await?;
+        let refused = [StatusCode::BAD_REQUEST, StatusCode::SERVICE_UNAVAILABLE].contains(&page.status);
+        ensure!(refused, "{what}: {} {}", page.status, page.text);
+        assert_nobody(&database, &what).await?;
+    }
+    // The stub signs in when it behaves: the refusals above were not for another reason.
+    stub.behave();
+    Browser::new().sign_in(&frontend.url(), "alice@example.com").await?;
+    Ok(())
+}
+
+type Case = (String, Box<dyn Fn(&StubProvider) + Send>);
+
+fn signing_cases() -> Vec<Case> {
+    [Signing::None, Signing::Hs256WithPublicKey, Signing::ForeignKey, Signing::UnknownKid, Signing::EmbeddedKey]
+        .into_iter()
+        .map(|signing| -> Case { (format!("{signing:?}"), Box::new(move |stub| stub.sign(signing))) })
+        .collect()
+}
+
+fn claim(name: &'static str, value: serde_json::Value) -> Case {
+    let what = format!("{name} = {value}");
+    (what, Box::new(move |stub| {
+        let value = value.clone();
+        stub.forge(move |claims| {
+            claims.insert(name.to_owned(), value.clone());
+        });
+    }))
+}
+
+fn without(name: &'static str) -> Case {
+    (format!("no {name}"), Box::new(move |stub| stub.forge(move |claims| drop(claims.remove(name)))))
+}
+
+async fn forged_signatures_sign_nobody_in(world: &Shared) -> Result<()> {
+    assert_token_refused(world, signing_cases(), false).await
+}
+
+async fn forged_claims_sign_nobody_in(world: &Shared) -> Result<()> {
+    let issuer_with_slash: Case = ("iss with a slash".to_owned(), Box::new(|stub| {
+        let issuer = format!("{}/", stub.issuer());
+        stub.forge(move |claims| {
+            claims.insert("iss".to_owned(), json!(issuer));
+        });
+    }));
+    let cases = vec![
+        claim("nonce", json!("another sign-in's nonce")),
+        claim("nonce", json!("")),
+        claim("iss", json!("https://accounts.other.test")),
+        claim("iss", json!("")),
+        issuer_with_slash,
+        claim("aud", json!("another client")),
+        claim("aud", json!(["another client"])),
+        claim("aud", json!([])),
+        claim("exp", json!(1_000_000_000)),
+        claim("exp", json!("9999999999")),
+        claim("exp", json!(null)),
+        claim("iat", json!(32_503_680_000_u64)),
+        claim("nbf", json!(32_503_680_000_u64)),
+        claim("sub", json!("")),
+        claim("sub", json!(12345)),
+        claim("sub", json!(null)),
+        claim("sub", json!(["alice"])),
+    ];
+    assert_token_refused(world, cases, false).await
+}
+
+async fn missing_claims_sign_nobody_in(world: &Shared) -> Result<()> {
+    let cases = ["iss", "aud", "sub", "exp", "nonce"].map(without).into();
+    assert_token_refused(world, cases, false).await
+}
+
+async fn workos_faults_sign_nobody_in(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let stub = StubProvider::start().await?;
+    let frontend = stub.workos(world.settings(&database)?).start().await?;
+    for fault in [
+        Fault::Status(500),
+        Fault::Status(429),
+        Fault::Stall,
+        Fault::Close,
+        Fault::Flood,
+        Fault::Body("text/html", "<h1>hello</h1>".to_owned()),
+        Fault::Body("application/json", "{}".to_owned()),
+        Fault::Body("application/json", r#"{"code": "server_error", "message": "secret-internal-detail"}"#.to_owned()),
+        Fault::Body("application/json", r#"{"user": {"id": ""}, "access_token": ""}"#.to_owned()),
+    ] {
+        let what = format!("{fault:?}");
+        let page = callback_with(&frontend, &stub, |stub| stub.fail(Endpoint::Token, fault)).await?;
+        let refused = [StatusCode::BAD_REQUEST, StatusCode::SERVICE_UNAVAILABLE].contains(&page.status);
+        ensure!(refused, "{what}: {} {}", page.status, page.text);
+        assert_nobody(&database, &what).await?;
+    }
+    let empty_user = callback_with(&frontend, &stub, |stub| {
+        stub.forge_response(|response| {
+            response.insert("user".to_owned(), json!({"id": "", "email": "alice@example.com"}));
+        });
+    })
+    .await?;
+    ensure!(!empty_user.status.is_success(), "a user without an id: {}", empty_user.status);
+    assert_nobody(&database, "a user without an id").await?;
+    stub.behave();
+    Browser::new().sign_in(&frontend.url(), "alice@example.com").await?;
+    Ok(())
+}
+
+async fn workos_forged_access_tokens_sign_nobody_in(world: &Shared) -> Result<()> {
+    let mut cases = signing_cases();
+    cases.extend([
+        claim("iss", json!("https://accounts.other.test")),
+        claim("exp", json!(1_000_000_000)),
+        claim("sub", json!("user_01SOMEBODYELSE")),
+        without("sub"),
+        without("exp"),
+        without("iss"),
+    ]);
+    assert_token_refused(world, cases, true).await
+}
+
+async fn redirects_of_the_token_endpoint_are_not_followed(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (frontend, stub) = world.stubbed(&database).await?;
+    let elsewhere = StubProvider::start().await?;
+    let target = format!("{}/token", elsewhere.issuer());
+    let page = callback_with(&frontend, &stub, |stub| stub.fail(Endpoint::Token, Fault::Redirect(target))).await?;
+    assert!(!page.status.is_success(), "{}", page.status);
+    assert_eq!(elsewhere.token_requests(), Vec::<String>::new(), "the code went to another host");
+    assert_nobody(&database, "a redirected token request").await
+}
+
+async fn liveness_does_not_depend_on_the_provider(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (frontend, stub) = world.stubbed(&database).await?;
+    let session = Browser::new().sign_in(&frontend.url(), "alice@example.com").await?;
+    for endpoint in [Endpoint::Discovery, Endpoint::Jwks, Endpoint::Token] {
+        stub.fail(endpoint, Fault::Stall);
+    }
+    // No request of a signed-in user asks the provider anything.
+    let client = frontend.mcp(tests::mcp::Era::Modern).with(tests::mcp::Door::Bearer, &session.token);
+    client.call("whoami", json!({})).await?.tool_text()?;
+    for url in [format!("{}/healthz", frontend.url()), format!("{}/live", frontend.admin_url()), format!("{}/ready", frontend.admin_url())] {
+        let status = reqwest::get(&url).await?.status();
+        ensure!(status == StatusCode::OK, "{url}: {status}");
+    }
+    Ok(())
+}

@@ -1,0 +1,333 @@
+//! Tools over MCP: both eras, both doors, scopes, and what the wire must and must not carry.
+
+use anyhow::{Result, ensure};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tests::mcp::{Door, Era, LEGACY, MODERN};
+use tests::session::NewSession;
+
+use crate::world::{self, Shared, Trials};
+
+pub fn tests(world: &Shared) -> Trials {
+    world::tests![world;
+        both_eras_list_and_call,
+        legacy_initialize_needs_no_transport_session,
+        no_credential_is_challenged,
+        two_credentials_that_differ_are_refused,
+        cookie_door_is_shut_unless_opened,
+        missing_scope_is_a_403_that_names_it,
+        tools_say_what_they_are,
+        results_have_the_shape_of_their_type,
+        tool_errors_carry_the_message_alone,
+        read_only_tools_cannot_write,
+        foreign_origin_and_host_are_refused,
+        preflight_is_answered_before_authentication,
+        metadata_of_the_protected_resource_is_served,
+        other_methods_are_refused,
+        unknown_paths_are_404,
+    ]
+}
+
+async fn signed_in(world: &Shared, scopes: &[&str]) -> Result<(tests::frontend::Frontend, String)> {
+    let database = world.database().await?;
+    let frontend = world.frontend(&database).await?;
+    let auth = database.auth().await?;
+    let session = NewSession::of("alice").at(&format!("{}/mcp/v1", frontend.url())).scoped(scopes).create(&auth).await?;
+    Ok((frontend, session.token))
+}
+
+async fn both_eras_list_and_call(world: &Shared) -> Result<()> {
+    let (frontend, token) = signed_in(world, &[]).await?;
+    for era in [Era::Modern, Era::Legacy] {
+        for door in [Door::Bearer, Door::Header] {
+            let client = frontend.mcp(era).with(door, &token);
+            let list = client.request("tools/list", json!({})).await?.result()?;
+            let names: Vec<_> = list["tools"].as_array().into_iter().flatten().filter_map(|tool| tool["name"].as_str()).collect();
+            let mut sorted = names.clone();
+            sorted.sort_unstable();
+            assert_eq!(names, sorted, "ordered by name");
+            ensure!(names.contains(&"add_note") && names.contains(&"privileged"), "{names:?}");
+            let result = client.call("echo", json!({"number": 7})).await?.result()?;
+            assert_eq!(result["structuredContent"], json!({"number": 7}), "{result}");
+            if era == Era::Modern {
+                assert_eq!(result["resultType"], "complete");
+                assert_eq!(list["resultType"], "complete");
+                assert_eq!(list["cacheScope"], "private", "what a caller may call is nobody else's");
+                ensure!(list["ttlMs"].is_u64());
+            } else {
+                ensure!(result.get("resultType").is_none(), "the older revision knows no resultType: {result}");
+            }
+        }
+    }
+    let discover = frontend.mcp(Era::Modern).with(Door::Bearer, &token).request("server/discover", json!({})).await?.result()?;
+    ensure!(discover["supportedVersions"].as_array().is_some_and(|versions| versions.contains(&json!(MODERN))), "{discover}");
+    ensure!(discover["capabilities"]["tools"].is_object());
+    Ok(())
+}
+
+async fn legacy_initialize_needs_no_transport_session(world: &Shared) -> Result<()> {
+    let (frontend, token) = signed_in(world, &[]).await?;
+    let client = frontend.mcp(Era::Legacy).with(Door::Bearer, &token);
+    for version in [LEGACY, "2025-06-18", "2025-03-26"] {
+        let params = json!({"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "suite", "version": "1"}});
+        let answer = client.request("initialize", params).await?;
+        assert_eq!(answer.result()?["protocolVersion"], version);
+        ensure!(answer.header("mcp-session-id").is_none(), "no transport session is minted");
+    }
+    let initialized = client.post(json!({"jsonrpc": "2.0", "method": "notifications/initialized"}).to_string()).await?;
+    assert_eq!((initialized.status, initialized.text.as_str()), (StatusCode::ACCEPTED, ""));
+    assert_eq!(client.request("ping", json!({})).await?.result()?, json!({}));
+    // One that an older server minted is nothing to us: ignored, not refused.
+    let stale = client.header("mcp-session-id", "0123456789abcdef").call("whoami", json!({})).await?;
+    stale.tool_text()?;
+    Ok(())
+}
+
+async fn no_credential_is_challenged(world: &Shared) -> Result<()> {
+    let (frontend, token) = signed_in(world, &[]).await?;
+    for era in [Era::Modern, Era::Legacy] {
+        for client in [
+            frontend.mcp(era),
+            frontend.mcp(era).header("authorization", ""),
+            frontend.mcp(era).header("authorization", "Bearer"),
+            frontend.mcp(era).header("authorization", "Basic YWxpY2U6c2VjcmV0"),
+            frontend.mcp(era).header("mcp-session-id", &token),
+        ] {
+            let answer = client.call("whoami", json!({})).await?;
+            ensure!(answer.status.is_client_error(), "{} {}", answer.status, answer.text);
+            if answer.status == StatusCode::UNAUTHORIZED {
+                let challenge = answer.header("www-authenticate").unwrap_or_default();
+                ensure!(challenge.starts_with("Bearer ") && challenge.contains("resource_metadata=\""), "{challenge}");
+            }
+        }
+        let bare = frontend.mcp(era).call("whoami", json!({})).await?;
+        assert_eq!(bare.status, StatusCode::UNAUTHORIZED);
+        let challenge = bare.header("www-authenticate").unwrap_or_default();
+        ensure!(!challenge.contains("error="), "RFC 6750: no error where no credential came: {challenge}");
+    }
+    // Nowhere else: not in the query, not in the body.
+    let http = reqwest::Client::new();
+    for name in ["access_token", "session_id", "token"] {
+        let answer = http.post(format!("{}/mcp/v1?{name}={token}", frontend.url())).body("{}").send().await?;
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+    }
+    Ok(())
+}
+
+async fn two_credentials_that_differ_are_refused(world: &Shared) -> Result<()> {
+    let (frontend, token) = signed_in(world, &[]).await?;
+    let (_, other) = signed_in(world, &[]).await?;
+    let both = frontend.mcp(Era::Modern).with(Door::Bearer, &token).with(Door::Header, &other);
+    assert_eq!(both.call("whoami", json!({})).await?.status, StatusCode::BAD_REQUEST);
+    let same = frontend.mcp(Era::Modern).with(Door::Bearer, &token).with(Door::Header, &token);
+    same.call("whoami", json!({})).await?.tool_text()?;
+    // The same header twice is two credentials as well.
+    let http = reqwest::Client::new();
+    let request = http
+        .post(format!("{}/mcp/v1", frontend.url()))
+        .header("authorization", format!("Bearer {token}"))
+        .header("authorization", format!("Bearer {other}"))
+        .header("content-type", "application/json")
+        .header("accept", "application/json, text/event-stream")
+        .body(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
+    assert_eq!(request.send().await?.status(), StatusCode::BAD_REQUEST);
+    Ok(())
+}
+
+async fn cookie_door_is_shut_unless_opened(world: &Shared) -> Result<()> {
+    let (frontend, token) = signed_in(world, &[]).await?;
+    let shut = frontend.mcp(Era::Modern).with(Door::Cookie, &token).call("whoami", json!({})).await?;
+    assert_eq!(shut.status, StatusCode::UNAUTHORIZED);
+    let open = frontend.settings().replica()?.set("MCP_COOKIE_DOOR", "on").start().await?;
+    open.mcp(Era::Modern).with(Door::Cookie, &token).call("whoami", json!({})).await?.tool_text()?;
+    let mixed = open.mcp(Era::Modern).with(Door::Cookie, "mcps_other").with(Door::Bearer, &token);
+    assert_eq!(mixed.call("whoami", json!({})).await?.status, StatusCode::BAD_REQUEST);
+    Ok(())
+}
+
+async fn missing_scope_is_a_403_that_names_it(world: &Shared) -> Result<()> {
+    let (frontend, token) = signed_in(world, &["mcp"]).await?;
+    for era in [Era::Modern, Era::Legacy] {
+        let answer = frontend.mcp(era).with(Door::Bearer, &token).call("privileged", json!({})).await?;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{}", answer.text);
+        let challenge = answer.header("www-authenticate").unwrap_or_default();
+        ensure!(challenge.contains("error=\"insufficient_scope\""), "{challenge}");
+        ensure!(challenge.contains("notes:admin"), "{challenge}");
+        ensure!(!answer.text.contains("\"privileged\""), "the tool did not run: {}", answer.text);
+    }
+    let (frontend, token) = signed_in(world, &["mcp", "notes:admin"]).await?;
+    let answer = frontend.mcp(Era::Modern).with(Door::Bearer, &token).call("privileged", json!({})).await?;
+    assert_eq!(answer.tool_text()?, "privileged");
+    Ok(())
+}
+
+async fn tools_say_what_they_are(world: &Shared) -> Result<()> {
+    let (frontend, token) = signed_in(world, &[]).await?;
+    let list = frontend.mcp(Era::Modern).with(Door::Bearer, &token).request("tools/list", json!({})).await?.result()?;
+    let tool = |name: &str| {
+        list["tools"].as_array().into_iter().flatten().find(|tool| tool["name"] == name).cloned().unwrap_or_default()
+    };
+    let add = tool("add_note");
+    assert_eq!(add["description"], "Adds a note.");
+    assert_eq!(add["inputSchema"]["type"], "object");
+    assert_eq!(add["inputSchema"]["required"], json!(["body"]));
+    assert_eq!(add["inputSchema"]["properties"]["body"]["type"], "string");
+    ensure!(add["annotations"]["readOnlyHint"] != true, "{add}");
+    assert_eq!(tool("list_notes")["annotations"]["readOnlyHint"], true, "STABLE is announced");
+    let echo = tool("echo");
+    ensure!(echo["inputSchema"]["required"].as_array().is_none_or(Vec::is_empty), "defaults are not required: {echo}");
+    for (argument, kind) in [("number", "integer"), ("flag", "boolean"), ("list", "array"), ("amount", "number")] {
+        let schema = echo["inputSchema"]["properties"][argument].to_string();
+        ensure!(schema.contains(kind), "{argument}: {schema}");
+    }
+    Ok(())
+}
+
+async fn results_have_the_shape_of_their_type(world: &Shared) -> Result<()> {
+    let (frontend, token) = signed_in(world, &[]).await?;
+    let client = frontend.mcp(Era::Modern).with(Door::Bearer, &token);
+    // A scalar is one block of text.
+    let id: i64 = client.call("add_note", json!({"body": "first"})).await?.tool_text()?.parse()?;
+    ensure!(id > 0);
+    // A table is rows, structured and as text.
+    let listed = client.call("list_notes", json!({})).await?;
+    let result = listed.result()?;
+    assert_eq!(result["structuredContent"], json!({"rows": [{"id": id, "body": "first"}]}));
+    let text: Value = serde_json::from_str(&listed.tool_text()?)?;
+    ensure!(text.to_string().contains("first"));
+    // Values come back as they went in.
+    let arguments = json!({
+        "number": -2147483648, "big": 9007199254740991_i64, "amount": 12345.678901, "word": "quote ' \" \\ \u{1F600} \u{202E}",
+        "flag": false, "id": "0f8fad5b-d9cb-469f-a165-70867728950e", "at": "2026-01-02T03:04:05+00:00",
+        "list": ["", "a,b", "{}", "NULL"], "document": {"a": [1, null, {"b": "c"}]},
+    });
+    let echoed = client.call("echo", arguments.clone()).await?.result()?["structuredContent"].take();
+    assert_eq!(echoed, arguments);
+    Ok(())
+}
+
+async fn tool_errors_carry_the_message_alone(world: &Shared) -> Result<()> {
+    let (frontend, token) = signed_in(world, &[]).await?;
+    for era in [Era::Modern, Era::Legacy] {
+        let client = frontend.mcp(era).with(Door::Bearer, &token);
+        let answer = client.call("fail", json!({"message": "what the user should know"})).await?;
+        assert_eq!(answer.tool_error()?, "what the user should know");
+        for inside in ["internal-detail", "internal-hint", "P0077", "PL/pgSQL", "CONTEXT", "SQL statement", ".rs:", "app.fail"] {
+            ensure!(!answer.text.contains(inside), "{inside} reached the client: {}", answer.text);
+        }
+    }
+    // A failed tool leaves nothing written.
+    let client = frontend.mcp(Era::Modern).with(Door::Bearer, &token);
+    let failing = "DO $do$ BEGIN INSERT INTO app.notes (body) VALUES ('half'); RAISE 'no'; END $do$";
+    client.call("run", json!({"statement": failing})).await?.tool_error()?;
+    assert_eq!(client.call("list_notes", json!({})).await?.result()?["structuredContent"]["rows"], json!([]));
+    Ok(())
+}
+
+async fn read_only_tools_cannot_write(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let frontend = world.frontend(&database).await?;
+    database
+        .superuser()
+        .await?
+        .batch_execute(
+            "CREATE FUNCTION app.sly() RETURNS bigint LANGUAGE plpgsql STABLE AS
+                 $$ BEGIN RETURN app.add_note('written by a STABLE function'); END $$;
+             CREATE FUNCTION app.slyer() RETURNS bigint LANGUAGE plpgsql STABLE AS
+                 $$ BEGIN PERFORM set_config('transaction_read_only', 'off', true); RETURN app.add_note('x'); END $$;
+             SELECT mcp.expose_tool('app.sly()', name => 'sly'), mcp.expose_tool('app.slyer()', name => 'slyer')",
+        )
+        .await?;
+    let auth = database.auth().await?;
+    let session = NewSession::of("alice").at(&format!("{}/mcp/v1", frontend.url())).create(&auth).await?;
+    let client = frontend.mcp(Era::Modern).with(Door::Bearer, &session.token);
+    for tool in ["sly", "slyer"] {
+        client.call(tool, json!({})).await?.tool_error()?;
+    }
+    assert_eq!(client.call("list_notes", json!({})).await?.result()?["structuredContent"]["rows"], json!([]));
+    // And the next call on the same connection can.
+    client.call("add_note", json!({"body": "written"})).await?.tool_text()?;
+    Ok(())
+}
+
+async fn foreign_origin_and_host_are_refused(world: &Shared) -> Result<()> {
+    let (frontend, token) = signed_in(world, &[]).await?;
+    let client = || frontend.mcp(Era::Modern).with(Door::Bearer, &token);
+    for origin in ["https://evil.test", "null", "http://127.0.0.1.evil.test", "http://127.0.0.1:1", "garbage"] {
+        let answer = client().header("origin", origin).call("whoami", json!({})).await?;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{origin}: {}", answer.text);
+    }
+    for host in ["evil.test", "127.0.0.1.evil.test", "169.254.169.254", "[::ffff:1.2.3.4]"] {
+        let answer = client().header("host", host).call("whoami", json!({})).await?;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{host}: {}", answer.text);
+        // Before anything else is looked at: without a credential the answer is the same.
+        let anonymous = frontend.mcp(Era::Modern).header("host", host).call("whoami", json!({})).await?;
+        assert_eq!(anonymous.status, StatusCode::FORBIDDEN);
+    }
+    for headers in [("x-forwarded-host", "evil.test"), ("x-forwarded-proto", "https"), ("forwarded", "host=evil.test")] {
+        let answer = frontend.mcp(Era::Modern).header(headers.0, headers.1).call("whoami", json!({})).await?;
+        let challenge = answer.header("www-authenticate").unwrap_or_default();
+        ensure!(challenge.contains(&frontend.url()) && !challenge.contains("evil"), "{challenge}");
+    }
+    Ok(())
+}
+
+async fn preflight_is_answered_before_authentication(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let settings = world.settings(&database)?.set("MCP_ALLOWED_ORIGINS", "https://app.test");
+    let frontend = world.oidc().await?.register(settings).await?.start().await?;
+    let preflight = |origin: &'static str| {
+        reqwest::Client::new()
+            .request(Method::OPTIONS, format!("{}/mcp/v1", frontend.url()))
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", "authorization, content-type, mcp-protocol-version, mcp-method, mcp-name")
+            .send()
+    };
+    let allowed = preflight("https://app.test").await?;
+    ensure!(allowed.status().is_success());
+    assert_eq!(allowed.headers()["access-control-allow-origin"], "https://app.test");
+    let headers = allowed.headers()["access-control-allow-headers"].to_str()?.to_lowercase();
+    for header in ["authorization", "content-type", "mcp-protocol-version", "mcp-method", "mcp-name", "x-mcp-session-id"] {
+        ensure!(headers.contains(header), "{header} is not allowed: {headers}");
+    }
+    let foreign = preflight("https://evil.test").await?;
+    ensure!(!foreign.headers().contains_key("access-control-allow-origin"));
+    let answer = frontend.mcp(Era::Modern).header("origin", "https://app.test").call("whoami", json!({})).await?;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.test"));
+    let exposed = answer.header("access-control-expose-headers").unwrap_or_default().to_lowercase();
+    ensure!(exposed.contains("www-authenticate"), "{exposed}");
+    Ok(())
+}
+
+async fn metadata_of_the_protected_resource_is_served(world: &Shared) -> Result<()> {
+    let (frontend, _) = signed_in(world, &[]).await?;
+    for path in ["/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/mcp/v1"] {
+        let answer = reqwest::get(format!("{}{path}", frontend.url())).await?;
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        let document: Value = answer.json().await?;
+        assert_eq!(document["resource"], format!("{}/mcp/v1", frontend.url()));
+        ensure!(document["authorization_servers"].as_array().is_some_and(|servers| !servers.is_empty()));
+    }
+    Ok(())
+}
+
+async fn other_methods_are_refused(world: &Shared) -> Result<()> {
+    let (frontend, token) = signed_in(world, &[]).await?;
+    for method in [Method::GET, Method::DELETE, Method::PUT, Method::PATCH, Method::TRACE] {
+        let answer = frontend.mcp(Era::Modern).with(Door::Bearer, &token).bare(method.clone()).await?;
+        assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED, "{method}");
+    }
+    Ok(())
+}
+
+async fn unknown_paths_are_404(world: &Shared) -> Result<()> {
+    let (frontend, _) = signed_in(world, &[]).await?;
+    for path in ["/", "/nothing", "/mcp", "/mcp/v2", "/auth", "/metrics", "/live", "/ready", "/mcp/v1/../../etc/passwd", "/%00"] {
+        let status = reqwest::get(format!("{}{path}", frontend.url())).await?.status();
+        ensure!(status.is_client_error() || (path == "/" && status.is_success()), "{path}: {status}");
+        ensure!(path != "/metrics" || status == StatusCode::NOT_FOUND, "metrics are the admin listener's alone");
+    }
+    Ok(())
+}

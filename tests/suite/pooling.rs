@@ -1,0 +1,147 @@
+//! Two users through one pooled connection, ten thousand calls: no row of the other.
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use tests::browser::Browser;
+use tests::mcp::{Door, Era, McpClient};
+use tests::session::{NewSession, call_tool};
+
+use crate::world::{self, Shared, Trials};
+
+pub fn tests(world: &Shared) -> Trials {
+    world::tests![world;
+        two_users_through_one_pooled_connection,
+        two_users_through_one_connection_of_an_application,
+        ten_thousand_sealed_calls_leave_the_backend_as_it_was,
+    ]
+}
+
+const CALLS: usize = 10_000;
+/// So many wait for the one connection at any time.
+const AT_ONCE: usize = 8;
+
+/// What one client did, checked answer by answer.
+async fn work(client: McpClient, name: &'static str, calls: usize) -> Result<usize> {
+    let other = if name == "alice" { "bob" } else { "alice" };
+    let mut added = 0;
+    for number in 0..calls {
+        let answer = match number % 50 {
+            0 => client.call("add_note", json!({"body": format!("note of {name}")})).await?,
+            25 => client.call("fail", json!({"message": format!("failure of {name}")})).await?,
+            number if number % 2 == 0 => client.call("whoami", json!({})).await?,
+            _ => client.call("list_notes", json!({})).await?,
+        };
+        ensure!(!answer.text.contains(other), "{name} was answered {}", answer.text);
+        match number % 50 {
+            0 => {
+                answer.tool_text()?;
+                added += 1;
+            }
+            25 => ensure!(answer.tool_error()?.contains(name), "{}", answer.text),
+            number if number % 2 == 0 => {
+                let me: Value = serde_json::from_str(&answer.tool_text()?)?;
+                ensure!(me["subject"] == format!("{name}@example.com"), "{name} is {me}");
+            }
+            _ => {
+                let rows = answer.result()?["structuredContent"]["rows"].as_array().map_or(0, Vec::len);
+                ensure!(rows >= added, "{name} has {rows} notes after adding {added}");
+            }
+        }
+    }
+    Ok(added)
+}
+
+async fn two_users_through_one_pooled_connection(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let stub = tests::idp::stub::StubProvider::start().await?;
+    // At trace level ten thousand calls write a log that drowns the rest of the suite's.
+    let settings = world.settings(&database)?.set("MCP_POOL_SIZE", "1").set("MCP_LOG", "info");
+    let frontend = stub.oidc(settings).start().await?;
+    let mut work_under_way = tokio::task::JoinSet::new();
+    for name in ["alice", "bob"] {
+        let token = Browser::new().sign_in(&frontend.url(), &format!("{name}@example.com")).await?.token;
+        for worker in 0..AT_ONCE / 2 {
+            let era = if worker % 2 == 0 { Era::Modern } else { Era::Legacy };
+            let client = frontend.mcp(era).with(Door::Bearer, &token);
+            work_under_way.spawn(work(client, name, CALLS / AT_ONCE));
+        }
+    }
+    let mut added = 0;
+    while let Some(done) = work_under_way.join_next().await {
+        added += done??;
+    }
+    let superuser = database.superuser().await?;
+    let row = superuser
+        .query_one("SELECT count(*), count(DISTINCT owner) FROM app.notes", &[])
+        .await?;
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (i64::try_from(added)?, 2), "no note lost or doubled");
+    let backends = superuser
+        .query_one(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND usename = 'mcp_frontend_exec'",
+            &[&database.name()],
+        )
+        .await?;
+    assert_eq!(backends.get::<_, i64>(0), 1, "it was one connection");
+    Ok(())
+}
+
+async fn two_users_through_one_connection_of_an_application(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (auth, application) = (database.auth().await?, database.application().await?);
+    let users = [NewSession::of("alice").create(&auth).await?, NewSession::of("bob").create(&auth).await?];
+    let names = ["alice", "bob"];
+    let enter = application.prepare("SELECT status FROM mcp.enter($1)").await?;
+    let add = application.prepare("INSERT INTO app.notes (body) VALUES ($1)").await?;
+    let list = application.prepare("SELECT body FROM app.notes").await?;
+    for round in 0..1000 {
+        let user = (round / 3) % 2;
+        application.batch_execute("BEGIN").await?;
+        // Every seventh transaction forgets to sign in; it must be nobody, not whoever was before.
+        let nobody = round % 7 == 6;
+        if !nobody {
+            application.query_one(&enter, &[&users[user].token]).await?;
+            if round % 50 < 2 {
+                application.execute(&add, &[&names[user]]).await?;
+            }
+        }
+        let rows = application.query(&list, &[]).await?;
+        ensure!(rows.iter().all(|row| row.get::<_, &str>(0) == names[user]), "round {round}");
+        ensure!(!nobody || rows.is_empty(), "round {round}: nobody sees rows");
+        application.batch_execute(if round % 5 == 4 { "ROLLBACK" } else { "COMMIT" }).await?;
+    }
+    Ok(())
+}
+
+async fn ten_thousand_sealed_calls_leave_the_backend_as_it_was(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (auth, exec) = (database.auth().await?, database.exec().await?);
+    let superuser = database.superuser().await?;
+    let users = [NewSession::of("alice").create(&auth).await?, NewSession::of("bob").create(&auth).await?];
+    // What a backend's memory holds is told to privileged roles alone, so ask through one that it may become.
+    let memory = || async {
+        let row = exec.query_one("SELECT public.memory_of_backend()", &[]).await?;
+        Ok::<i64, anyhow::Error>(row.get(0))
+    };
+    superuser
+        .batch_execute(
+            "CREATE FUNCTION public.memory_of_backend() RETURNS bigint LANGUAGE sql SECURITY DEFINER
+                 AS 'SELECT sum(total_bytes)::bigint FROM pg_backend_memory_contexts'",
+        )
+        .await?;
+    let mut at_first = 0;
+    for round in 0..CALLS {
+        let user = &users[round % 2];
+        let result = match round % 4 {
+            0 | 1 => call_tool(&exec, &user.token, "whoami", json!({})).await?,
+            2 => call_tool(&exec, &user.token, "fail", json!({"message": "no"})).await?,
+            _ => call_tool(&exec, &user.token, "echo", json!({"list": ["a", "b"], "document": {"deep": [1, 2, 3]}})).await?,
+        };
+        ensure!((result["isError"] == true) == (round % 4 == 2), "{result}");
+        if round == CALLS / 10 {
+            at_first = memory().await?;
+        }
+    }
+    let kept = memory().await? - at_first;
+    ensure!(kept < 256 * 1024, "nine thousand calls took {kept} bytes and kept them");
+    Ok(())
+}

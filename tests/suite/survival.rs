@@ -1,0 +1,377 @@
+//! What survives: a session, the loss of its frontend, of its database server, of both; and what does not.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use reqwest::StatusCode;
+use serde_json::json;
+use tests::browser::Browser;
+use tests::cluster::{Cluster, Options, Stop};
+use tests::frontend::Frontend;
+use tests::mcp::{Door, Era};
+use tests::session::{NewSession, Session, call_tool, status};
+use tests::wait::wait_until;
+
+use crate::world::{self, Shared, Trials};
+
+/// Within this much of a fault's end, errors end.
+const RECOVERY: Duration = Duration::from_secs(30);
+
+pub fn tests(world: &Shared) -> Trials {
+    world::tests![world;
+        session_outlives_a_killed_frontend,
+        session_outlives_restarts_of_postgresql,
+        acknowledged_changes_outlive_a_crash,
+        frontend_without_a_database_says_so_and_recovers,
+        killed_backend_is_a_503_and_the_next_call_works,
+        two_frontends_serve_one_session,
+        revocation_holds_on_every_replica_at_once,
+        frontend_finishes_what_it_began_when_told_to_stop,
+        frontend_leaves_no_connection_behind,
+        everything_but_the_worker_works_without_preloading,
+        worker_cleans_up_and_restarts,
+        wrong_settings_are_all_named_at_once,
+        port_in_use_is_said_in_one_line,
+    ]
+}
+
+async fn sign_in(frontend: &Frontend, user: &str) -> Result<String> {
+    Ok(Browser::new().sign_in(&frontend.url(), user).await?.token)
+}
+
+async fn whoami(frontend: &Frontend, token: &str) -> Result<String> {
+    frontend.mcp(Era::Modern).with(Door::Bearer, token).call("whoami", json!({})).await?.tool_text()
+}
+
+async fn session_outlives_a_killed_frontend(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (frontend, _stub) = world.stubbed(&database).await?;
+    let token = sign_in(&frontend, "alice@example.com").await?;
+    let before = whoami(&frontend, &token).await?;
+    let settings = frontend.settings().clone();
+    for _ in 0..3 {
+        frontend.kill()?;
+        let next = settings.start().await?;
+        ensure!(whoami(&next, &token).await? == before);
+        next.kill()?;
+    }
+    Ok(())
+}
+
+async fn session_outlives_restarts_of_postgresql(world: &Shared) -> Result<()> {
+    let cluster = Cluster::start(&Options::default()).await?;
+    let database = cluster.database().await?;
+    let (frontend, _stub) = world.stubbed(&database).await?;
+    let token = sign_in(&frontend, "alice@example.com").await?;
+    let before = whoami(&frontend, &token).await?;
+    for how in [Stop::Fast, Stop::Immediate, Stop::Kill] {
+        cluster.stop(how)?;
+        cluster.resume().await?;
+        wait_until(&format!("the frontend to come back after {how:?}"), RECOVERY, || async {
+            Ok(whoami(&frontend, &token).await.is_ok_and(|after| after == before))
+        })
+        .await?;
+    }
+    drop(frontend);
+    world.keep_log(&cluster)?;
+    Ok(())
+}
+
+async fn acknowledged_changes_outlive_a_crash(world: &Shared) -> Result<()> {
+    let cluster = Cluster::start(&Options::default()).await?;
+    let database = cluster.database().await?;
+    for _ in 0..3 {
+        let auth = database.auth().await?;
+        let kept = NewSession::of("kept").refreshable("client").create(&auth).await?;
+        let revoked = NewSession::of("revoked").create(&auth).await?;
+        auth.query_one("SELECT mcp.revoke_session($1)", &[&revoked.token]).await?;
+        let rotated = NewSession::of("rotated").refreshable("client").create(&auth).await?;
+        let row = auth
+            .query_one(
+                "SELECT status, access_token, refresh_token FROM mcp.refresh_session($1, 'client')",
+                &[&rotated.refresh_token],
+            )
+            .await?;
+        assert_eq!(row.get::<_, String>(0), "active");
+        let successor: String = row.get(1);
+        tests::ledger::record("session token", &successor);
+        tests::ledger::record("refresh token", row.get(2));
+        auth.query_one("SELECT mcp.set_session_state($1, '{\"step\": 1}')", &[&kept.token]).await?;
+
+        cluster.stop(Stop::Kill)?;
+        cluster.resume().await?;
+        let auth = database.auth().await?;
+        assert_eq!(status(&auth, &kept.token).await?, "active", "I4");
+        assert_eq!(status(&auth, &revoked.token).await?, "revoked", "I2");
+        assert_eq!(status(&auth, &successor).await?, "active", "I4");
+        let row = auth.query_one("SELECT state->>'step' FROM mcp.lookup_session($1)", &[&kept.token]).await?;
+        assert_eq!(row.get::<_, String>(0), "1");
+        let live: i64 = database
+            .superuser()
+            .await?
+            .query_one(
+                "SELECT coalesce(max(n), 0) FROM (SELECT count(*) AS n FROM mcp.refresh_tokens
+                  WHERE replaced_at IS NULL GROUP BY session_id) AS live",
+                &[],
+            )
+            .await?
+            .get(0);
+        ensure!(live <= 1, "I1: {live} live refresh tokens of one session");
+    }
+    world.keep_log(&cluster)?;
+    Ok(())
+}
+
+async fn frontend_without_a_database_says_so_and_recovers(world: &Shared) -> Result<()> {
+    let cluster = Cluster::start(&Options::default()).await?;
+    let database = cluster.database().await?;
+    let (frontend, _stub) = world.stubbed(&database).await?;
+    let token = sign_in(&frontend, "alice@example.com").await?;
+    cluster.stop(Stop::Fast)?;
+
+    let call = frontend.mcp(Era::Modern).with(Door::Bearer, &token).call("whoami", json!({})).await?;
+    assert_eq!(call.status, StatusCode::SERVICE_UNAVAILABLE, "{}", call.text);
+    ensure!(call.header("retry-after").is_some(), "a 503 says when to come back");
+    let ready = reqwest::get(format!("{}/ready", frontend.admin_url())).await?;
+    assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let live = reqwest::get(format!("{}/live", frontend.admin_url())).await?;
+    assert_eq!(live.status(), StatusCode::OK);
+    let health = reqwest::get(format!("{}/healthz", frontend.url())).await?;
+    assert_eq!(health.status(), StatusCode::OK);
+
+    // A frontend that starts while the database is down starts all the same.
+    let settings = frontend.settings().replica()?;
+    let second = settings.start().await?;
+    cluster.resume().await?;
+    for frontend in [&frontend, &second] {
+        wait_until("the frontend to find the database again", RECOVERY, || async {
+            Ok(whoami(frontend, &token).await.is_ok())
+        })
+        .await?;
+        wait_until("readiness", RECOVERY, || async {
+            Ok(reqwest::get(format!("{}/ready", frontend.admin_url())).await?.status() == StatusCode::OK)
+        })
+        .await?;
+    }
+    drop((frontend, second));
+    world.keep_log(&cluster)?;
+    Ok(())
+}
+
+async fn killed_backend_is_a_503_and_the_next_call_works(world: &Shared) -> Result<()> {
+    // A killed backend takes every other one with it: PostgreSQL restarts them all. So, a cluster of its own.
+    let cluster = Cluster::start(&Options::default()).await?;
+    let database = cluster.database().await?;
+    let (frontend, _stub) = world.stubbed(&database).await?;
+    let token = sign_in(&frontend, "alice@example.com").await?;
+    let client = frontend.mcp(Era::Modern).with(Door::Bearer, &token);
+    let call = tokio::spawn(async move { client.call("sleep", json!({"seconds": 9})).await });
+    let backend = {
+        let superuser = database.superuser().await?;
+        tests::wait::wait_for("the tool to sleep", Duration::from_secs(10), || async {
+            let row = superuser
+                .query_opt("SELECT pid FROM pg_stat_activity WHERE usename = 'mcp_frontend_exec' AND wait_event = 'PgSleep'", &[])
+                .await?;
+            Ok(row.map(|row| row.get::<_, i32>(0)))
+        })
+        .await?
+    };
+    kill(Pid::from_raw(backend), Signal::SIGKILL)?;
+    let answer = call.await??;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{}", answer.text);
+    wait_until("the frontend to come back", RECOVERY, || async { Ok(whoami(&frontend, &token).await.is_ok()) }).await?;
+    drop(frontend);
+    world.keep_log(&cluster)?;
+    Ok(())
+}
+
+async fn two_frontends_serve_one_session(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (first, stub) = world.stubbed(&database).await?;
+    let second = stub.oidc(first.settings().replica()?).start().await?;
+    let token = sign_in(&first, "alice@example.com").await?;
+    let mut calls = tokio::task::JoinSet::new();
+    for number in 0..200 {
+        let frontend = if number % 2 == 0 { &first } else { &second };
+        let client = frontend.mcp(if number % 4 < 2 { Era::Modern } else { Era::Legacy }).with(Door::Header, &token);
+        calls.spawn(async move { client.call("add_note", json!({"body": format!("note {number}")})).await?.tool_text() });
+    }
+    while let Some(call) = calls.join_next().await {
+        call??;
+    }
+    for frontend in [&first, &second] {
+        let answer = frontend.mcp(Era::Modern).with(Door::Bearer, &token).call("list_notes", json!({})).await?;
+        assert_eq!(answer.result()?["structuredContent"]["rows"].as_array().map(Vec::len), Some(200));
+    }
+    Ok(())
+}
+
+async fn revocation_holds_on_every_replica_at_once(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (first, stub) = world.stubbed(&database).await?;
+    let second = stub.oidc(first.settings().replica()?).start().await?;
+    for round in 0..10 {
+        let token = sign_in(&first, "alice@example.com").await?;
+        whoami(&first, &token).await?;
+        whoami(&second, &token).await?;
+        let (here, there) = if round % 2 == 0 { (&first, &second) } else { (&second, &first) };
+        let logout = reqwest::Client::new().post(format!("{}/auth/logout", here.url())).bearer_auth(&token).send().await?;
+        ensure!(logout.status().is_success());
+        for frontend in [there, here] {
+            let answer = frontend.mcp(Era::Modern).with(Door::Bearer, &token).call("whoami", json!({})).await?;
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "no replica remembers what another ended");
+        }
+    }
+    Ok(())
+}
+
+async fn frontend_finishes_what_it_began_when_told_to_stop(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (frontend, _stub) = world.stubbed(&database).await?;
+    let token = sign_in(&frontend, "alice@example.com").await?;
+    let client = frontend.mcp(Era::Modern).with(Door::Bearer, &token);
+    let call = tokio::spawn(async move { client.call("sleep", json!({"seconds": 1.0})).await });
+    let superuser = database.superuser().await?;
+    wait_until("the tool to sleep", Duration::from_secs(10), || async {
+        let row = superuser
+            .query_one(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND wait_event = 'PgSleep'",
+                &[&database.name()],
+            )
+            .await?;
+        Ok(row.get::<_, i64>(0) == 1)
+    })
+    .await?;
+    frontend.terminate()?;
+    assert_eq!(call.await??.tool_text()?, "awake", "a call under way is answered");
+    let status = tokio::task::block_in_place(|| frontend.wait(Duration::from_secs(15)))?;
+    ensure!(status.success(), "ended with {status}");
+    ensure!(reqwest::get(format!("{}/healthz", frontend.url())).await.is_err(), "and nobody is let in any more");
+    Ok(())
+}
+
+async fn frontend_leaves_no_connection_behind(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (frontend, _stub) = world.stubbed(&database).await?;
+    let token = sign_in(&frontend, "alice@example.com").await?;
+    whoami(&frontend, &token).await?;
+    frontend.kill()?;
+    let superuser = database.superuser().await?;
+    wait_until("its connections to end", Duration::from_secs(10), || async {
+        let row = superuser
+            .query_one(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND usename LIKE 'mcp_frontend%'",
+                &[&database.name()],
+            )
+            .await?;
+        Ok(row.get::<_, i64>(0) == 0)
+    })
+    .await
+}
+
+async fn everything_but_the_worker_works_without_preloading(world: &Shared) -> Result<()> {
+    let cluster = Cluster::start(&Options { preload: false, ..Options::default() }).await?;
+    let database = cluster.database().await?;
+    let (frontend, _stub) = world.stubbed(&database).await?;
+    let token = sign_in(&frontend, "alice@example.com").await?;
+    whoami(&frontend, &token).await?;
+    let (auth, exec) = (database.auth().await?, database.exec().await?);
+    let session: Session = NewSession::of("bob").refreshable("client").create(&auth).await?;
+    ensure!(call_tool(&exec, &session.token, "add_note", json!({"body": "x"})).await?["isError"] != true);
+    auth.query_one("SELECT mcp.cleanup_expired_sessions()", &[]).await?;
+    auth.query_one("SELECT mcp.revoke_session($1)", &[&session.token]).await?;
+    assert_eq!(status(&auth, &session.token).await?, "revoked");
+    let row = database
+        .superuser()
+        .await?
+        .query_one("SELECT string_agg(w::text, ' ') FROM mcp.worker_status() w", &[])
+        .await?;
+    let worker: String = row.get(0);
+    ensure!(worker.contains("shared_preload_libraries"), "worker_status says what is missing: {worker}");
+    drop(frontend);
+    world.keep_log(&cluster)?;
+    Ok(())
+}
+
+async fn worker_cleans_up_and_restarts(world: &Shared) -> Result<()> {
+    let options = Options::default()
+        .set("mcp.database", "test_0")
+        .set("mcp.cleanup_interval", "1")
+        .set("mcp.retention", "0");
+    let cluster = Cluster::start(&options).await?;
+    let database = cluster.database().await?;
+    assert_eq!(database.name(), "test_0");
+    let (auth, superuser) = (database.auth().await?, database.superuser().await?);
+    let worker = || async {
+        let row = superuser
+            .query_opt("SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'mcp_sessions%' AND datname = 'test_0'", &[])
+            .await?;
+        Ok::<_, anyhow::Error>(row.map(|row| row.get::<_, i32>(0)))
+    };
+    for round in 0..2 {
+        let pid = tests::wait::wait_for("the worker to run", RECOVERY, worker).await?;
+        let living = NewSession::of("living").create(&auth).await?;
+        let ended = NewSession::of("ended").create(&auth).await?;
+        superuser
+            .execute(
+                "UPDATE mcp.sessions SET created_at = created_at - interval '2 days', expires_at = expires_at - interval '2 days'
+                  WHERE session_id = $1",
+                &[&ended.id],
+            )
+            .await?;
+        wait_until("the worker to delete what has ended", RECOVERY, || async {
+            Ok(status(&auth, &ended.token).await? == "unknown")
+        })
+        .await?;
+        assert_eq!(status(&auth, &living.token).await?, "active");
+        if round == 0 {
+            // The worker fails, the postmaster starts another.
+            superuser.execute("SELECT pg_terminate_backend($1)", &[&pid]).await?;
+            wait_until("another worker", RECOVERY, || async { Ok(worker().await?.is_some_and(|next| next != pid)) })
+                .await?;
+        }
+    }
+    drop((auth, superuser));
+    tokio::task::block_in_place(|| cluster.stop(Stop::Fast)).context("a running worker must not hold up a stop")?;
+    world.keep_log(&cluster)?;
+    Ok(())
+}
+
+async fn wrong_settings_are_all_named_at_once(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let secret = "sk_test_do_not_repeat_this_secret";
+    let settings = world
+        .settings(&database)?
+        .set("MCP_BIND", "nowhere")
+        .set("MCP_PUBLIC_URL", "not a url")
+        .set("MCP_SESSION_TTL_HOURS", "soon")
+        .set("MCP_IDP", "carrier-pigeon")
+        .set("MCP_LOG_FORMAT", "xml")
+        .set("OIDC_CLIENT_SECRET", secret)
+        .unset("DATABASE_URL");
+    let frontend = settings.spawn()?;
+    let status = tokio::task::block_in_place(|| frontend.wait(Duration::from_secs(10)))?;
+    assert_eq!(status.code(), Some(64), "{}", frontend.log_text());
+    let said = frontend.log_text();
+    for name in ["MCP_BIND", "MCP_PUBLIC_URL", "MCP_SESSION_TTL_HOURS", "MCP_IDP", "MCP_LOG_FORMAT", "DATABASE_URL"] {
+        ensure!(said.contains(name), "{name} is not named in:\n{said}");
+    }
+    ensure!(!said.contains(secret), "a secret is repeated in:\n{said}");
+    ensure!(!said.contains("panicked"), "{said}");
+    Ok(())
+}
+
+async fn port_in_use_is_said_in_one_line(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let frontend = world.frontend(&database).await?;
+    let second = frontend.settings().spawn()?;
+    let status = tokio::task::block_in_place(|| second.wait(Duration::from_secs(10)))?;
+    ensure!(!status.success());
+    let said = second.log_text();
+    let port = frontend.url().rsplit(':').next().unwrap_or_default().to_owned();
+    let lines: Vec<_> = said.lines().filter(|line| line.contains(&port) && line.contains("in use")).collect();
+    ensure!(!lines.is_empty() && !said.contains("panicked"), "{said}");
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! What the tests share, each part started by the first test that wants it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use libtest_mimic::{Failed, Trial};
+use tempfile::TempDir;
+use tests::cluster::{Cluster, Options};
+use tests::database::Database;
+use tests::frontend::{Frontend, Settings};
+use tests::idp::npm::{OidcProvider, WorkosEmulator};
+use tests::idp::stub::StubProvider;
+use tokio::runtime::Runtime;
+use tokio::sync::OnceCell;
+
+/// No test may hang the suite.
+const LONGEST: Duration = Duration::from_secs(180);
+
+/// The people WorkOS' emulator knows.
+pub const WORKOS_USERS: [&str; 2] = ["alice@example.com", "bob@example.com"];
+
+/// The shared parts of the suite.
+pub struct World {
+    cluster: OnceCell<Cluster>,
+    oidc: OnceCell<OidcProvider>,
+    workos: OnceCell<WorkosEmulator>,
+    /// Logs outlive their clusters and frontends here, for the search at the end.
+    logs: TempDir,
+    kept: Mutex<u32>,
+    // Last: the parts above end while their runtime still runs.
+    runtime: Runtime,
+}
+
+impl World {
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            cluster: OnceCell::new(),
+            oidc: OnceCell::new(),
+            workos: OnceCell::new(),
+            logs: tempfile::Builder::new().prefix("mcp-suite-logs-").tempdir()?,
+            kept: Mutex::new(0),
+            runtime: tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build()?,
+        })
+    }
+
+    /// The cluster all tests share but those that stop it.
+    pub async fn cluster(&self) -> Result<&Cluster> {
+        self.cluster.get_or_try_init(|| async { Cluster::start(&Options::default()).await }).await
+    }
+
+    /// The shared cluster, if any test wanted it.
+    pub fn started_cluster(&self) -> Option<&Cluster> {
+        self.cluster.get()
+    }
+
+    /// A database of the shared cluster for one test.
+    pub async fn database(&self) -> Result<Database<'_>> {
+        self.cluster().await?.database().await
+    }
+
+    /// The certified OpenID provider.
+    pub async fn oidc(&self) -> Result<&OidcProvider> {
+        self.oidc.get_or_try_init(|| async { tokio::task::block_in_place(OidcProvider::start) }).await
+    }
+
+    /// The emulator of WorkOS.
+    pub async fn workos(&self) -> Result<&WorkosEmulator> {
+        self.workos
+            .get_or_try_init(|| async { tokio::task::block_in_place(|| WorkosEmulator::start(&WORKOS_USERS)) })
+            .await
+    }
+
+    /// A frontend of `database` that signs in at the certified provider.
+    pub async fn frontend(&self, database: &Database<'_>) -> Result<Frontend> {
+        let settings = self.settings(database)?;
+        self.oidc().await?.register(settings).await?.start().await
+    }
+
+    /// A frontend of `database` that signs in at a stub of its own.
+    pub async fn stubbed(&self, database: &Database<'_>) -> Result<(Frontend, StubProvider)> {
+        let stub = StubProvider::start().await?;
+        let frontend = stub.oidc(self.settings(database)?).start().await?;
+        Ok((frontend, stub))
+    }
+
+    /// The settings of a frontend of `database`, without a provider.
+    pub fn settings(&self, database: &Database<'_>) -> Result<Settings> {
+        Settings::new(database, self.logs.path())
+    }
+
+    /// Where the logs are kept.
+    pub fn logs(&self) -> &Path {
+        self.logs.path()
+    }
+
+    /// Copies the log of a cluster of one test before it goes.
+    pub fn keep_log(&self, cluster: &Cluster) -> Result<PathBuf> {
+        let number = {
+            let mut kept = self.kept.lock().expect("no panic under this lock");
+            *kept += 1;
+            *kept
+        };
+        let copy = self.logs.path().join(format!("cluster-{number}.log"));
+        std::fs::copy(cluster.log(), &copy).context("cannot keep the cluster's log")?;
+        Ok(copy)
+    }
+
+    /// Runs the body of a test to its end, or to the deadline.
+    pub fn run(&self, body: impl Future<Output = Result<()>>) -> Result<(), Failed> {
+        let outcome = self.runtime.block_on(async { tokio::time::timeout(LONGEST, body).await });
+        match outcome {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(format!("{error:?}").into()),
+            Err(_) => Err(format!("not done after {LONGEST:?}").into()),
+        }
+    }
+}
+
+/// Makes a [`Trial`] of each function named, `module::function`.
+macro_rules! tests {
+    ($world:expr; $($name:ident),+ $(,)?) => {
+        vec![$({
+            let world = std::sync::Arc::clone($world);
+            libtest_mimic::Trial::test(
+                concat!(module_path!(), "::", stringify!($name)).trim_start_matches("suite::"),
+                move || world.run($name(&world)),
+            )
+        }),+]
+    };
+}
+pub(crate) use tests;
+
+/// What each file of the suite offers.
+pub type Trials = Vec<Trial>;
+/// How each of them gets at what is shared.
+pub type Shared = Arc<World>;
