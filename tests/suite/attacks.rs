@@ -63,8 +63,9 @@ impl<'a> Stage<'a> {
         let alice = NewSession::of("alice").create(&auth).await?;
         let bob = NewSession::of("bob").create(&auth).await?;
         for (session, body) in [(&alice, "of Alice"), (&bob, "of Bob")] {
-            let result = call_tool(&exec, &session.token, "add_note", json!({"body": body})).await?;
-            ensure!(result["isError"] != true, "{result}");
+            superuser
+                .execute("INSERT INTO app.notes (owner, body) VALUES ($1, $2)", &[&session.user_id, &body])
+                .await?;
         }
         Ok(Self { database, auth, exec, superuser, alice, bob })
     }

@@ -29,6 +29,9 @@ fn main() -> ExitCode {
     // Tests wait far more than they work; more of them at once than there are cores.
     arguments.test_threads.get_or_insert(6);
 
+    // A failed assertion is one line; which test it was in, libtest says.
+    std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
+
     let world = match World::new() {
         Ok(world) => Arc::new(world),
         Err(error) => {

@@ -112,10 +112,18 @@ impl World {
         let outcome = self.runtime.block_on(async { tokio::time::timeout(LONGEST, body).await });
         match outcome {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(format!("{error:?}").into()),
+            Ok(Err(error)) => Err(describe(&error).into()),
             Err(_) => Err(format!("not done after {LONGEST:?}").into()),
         }
     }
+}
+
+/// The error with its causes, and where in the suite it arose, where a backtrace was taken.
+fn describe(error: &anyhow::Error) -> String {
+    let trace = error.backtrace().to_string();
+    let places = trace.lines().map(str::trim).filter_map(|line| line.strip_prefix("at ./suite/"));
+    let places: Vec<_> = places.filter(|place| !place.starts_with("world.rs")).collect();
+    format!("{error:#}\nat {}", places.join(", "))
 }
 
 /// Makes a [`Trial`] of each function named, `module::function`.
