@@ -56,7 +56,10 @@ impl Browser {
 
     /// One request as a person's browser makes it.
     pub async fn html_step(&self, url: &str) -> Result<Page> {
-        self.read(self.http.get(url).header("accept", "text/html,application/xhtml+xml,*/*;q=0.8").send().await?).await
+        self.read(
+            self.http.get(url).header("accept", "text/html,application/xhtml+xml,*/*;q=0.8").send().await?,
+        )
+        .await
     }
 
     /// Follows redirects from `url` to the page they end at.
@@ -87,7 +90,13 @@ impl Browser {
                 page = self.step(next.as_str()).await?;
                 continue;
             }
-            ensure!(page.status == StatusCode::OK, "sign-in stopped at {} with {}: {}", page.url, page.status, page.text);
+            ensure!(
+                page.status == StatusCode::OK,
+                "sign-in stopped at {} with {}: {}",
+                page.url,
+                page.status,
+                page.text
+            );
             page = self.submit(&page, user).await?;
         }
         bail!("still not signed in after {MOST_REDIRECTS} steps, at {}", page.url)
@@ -122,7 +131,8 @@ impl Browser {
         ensure!(page.status == StatusCode::OK, "the callback answered {}: {}", page.status, page.text);
         let answer: Value = serde_json::from_str(&page.text)
             .with_context(|| format!("the callback answered no JSON: {}", page.text))?;
-        let token = answer["session_id"].as_str().with_context(|| format!("no session_id in {answer}"))?.to_owned();
+        let token =
+            answer["session_id"].as_str().with_context(|| format!("no session_id in {answer}"))?.to_owned();
         Ok(SignedIn { token, answer })
     }
 

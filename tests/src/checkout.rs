@@ -49,7 +49,8 @@ pub fn frontend() -> Result<PathBuf> {
         None => {
             let profile = std::env::current_exe()?;
             let profile = profile.parent().expect("a binary lies in a directory");
-            let profile = if profile.ends_with("deps") { profile.parent().unwrap_or(profile) } else { profile };
+            let profile =
+                if profile.ends_with("deps") { profile.parent().unwrap_or(profile) } else { profile };
             profile.join("mcp-frontend")
         }
     };

@@ -27,7 +27,9 @@ impl<'a> Database<'a> {
         if made.is_none() {
             make_template(cluster, &superuser).await.context("cannot make the template database")?;
         }
-        superuser.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}")).await?;
+        superuser
+            .batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy"))
+            .await?;
         Ok(Self { cluster, name: name.to_owned() })
     }
 

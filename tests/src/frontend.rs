@@ -31,8 +31,12 @@ pub struct Settings {
 impl Settings {
     /// A frontend of `database` on ports of its own, without an identity provider yet.
     pub fn new(database: &Database<'_>, log_directory: &Path) -> Result<Self> {
-        let settings =
-            Self { variables: Vec::new(), port: free_port()?, admin_port: free_port()?, log_directory: log_directory.into() };
+        let settings = Self {
+            variables: Vec::new(),
+            port: free_port()?,
+            admin_port: free_port()?,
+            log_directory: log_directory.into(),
+        };
         let (url, bind) = (settings.url(), format!("127.0.0.1:{}", settings.port));
         let admin = format!("127.0.0.1:{}", settings.admin_port);
         let cluster = database.cluster();
@@ -62,7 +66,8 @@ impl Settings {
     pub fn replica(&self) -> Result<Self> {
         let mut replica = self.clone();
         (replica.port, replica.admin_port) = (free_port()?, free_port()?);
-        let (bind, admin) = (format!("127.0.0.1:{}", replica.port), format!("127.0.0.1:{}", replica.admin_port));
+        let (bind, admin) =
+            (format!("127.0.0.1:{}", replica.port), format!("127.0.0.1:{}", replica.admin_port));
         Ok(replica.set("MCP_BIND", &bind).set("MCP_ADMIN_BIND", &admin))
     }
 
@@ -115,7 +120,7 @@ impl Frontend {
     async fn await_serving(&self) -> Result<()> {
         let health = format!("{}/healthz", self.url());
         wait_until("the frontend to serve", START, || async {
-            if let Some(status) = self.process.ended()? {
+            if let Some(status) = self.process.ended() {
                 bail!("the frontend ended with {status}\n{}", self.log_text());
             }
             Ok(reqwest::get(&health).await.is_ok_and(|answer| answer.status().is_success()))

@@ -79,11 +79,13 @@ pub fn search(directory: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<(Vec<L
                 Err(error) => return Err(error).with_context(|| entry.path().display().to_string()),
             };
             read += text.len() as u64;
-            leaks.extend(matcher.find_iter(&text).map(|found| Leak {
-                kind: kinds[found.pattern().as_usize()].clone(),
-                file: entry.path(),
-                before: String::from_utf8_lossy(&text[found.start().saturating_sub(160)..found.start()])
-                    .into_owned(),
+            leaks.extend(matcher.find_iter(&text).map(|found| {
+                Leak {
+                    kind: kinds[found.pattern().as_usize()].clone(),
+                    file: entry.path(),
+                    before: String::from_utf8_lossy(&text[found.start().saturating_sub(160)..found.start()])
+                        .into_owned(),
+                }
             }));
         }
     }

@@ -72,8 +72,10 @@ impl McpClient {
 
     /// The same with one more header.
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
-        self.headers
-            .insert(HeaderName::from_static(name), HeaderValue::from_str(value).expect("a valid header value"));
+        self.headers.insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_str(value).expect("a valid header value"),
+        );
         self
     }
 
@@ -120,12 +122,16 @@ impl McpClient {
         self.send(method, self.headers.clone(), "").await
     }
 
-    async fn send(&self, method: Method, headers: HeaderMap, body: impl Into<reqwest::Body>) -> Result<Answer> {
+    async fn send(
+        &self,
+        method: Method,
+        headers: HeaderMap,
+        body: impl Into<reqwest::Body>,
+    ) -> Result<Answer> {
         let mut request = self.http.request(method, &self.url);
-        for (name, value) in [
-            ("content-type", "application/json"),
-            ("accept", "application/json, text/event-stream"),
-        ] {
+        for (name, value) in
+            [("content-type", "application/json"), ("accept", "application/json, text/event-stream")]
+        {
             if !headers.contains_key(name) {
                 request = request.header(name, value);
             }
@@ -145,7 +151,8 @@ impl Answer {
         } else {
             &self.text
         };
-        serde_json::from_str(text).with_context(|| format!("{} with a body that is no JSON: {:?}", self.status, self.text))
+        serde_json::from_str(text)
+            .with_context(|| format!("{} with a body that is no JSON: {:?}", self.status, self.text))
     }
 
     /// The `result` of a JSON-RPC response that is one.
@@ -176,7 +183,9 @@ impl Answer {
     /// The code of a JSON-RPC error.
     pub fn error_code(&self) -> Result<i64> {
         let message = self.json()?;
-        message["error"]["code"].as_i64().with_context(|| format!("expected an error, got {} {message}", self.status))
+        message["error"]["code"]
+            .as_i64()
+            .with_context(|| format!("expected an error, got {} {message}", self.status))
     }
 
     /// A header, where it is there and text.

@@ -2,8 +2,8 @@
 
 use std::ffi::OsStr;
 use std::process::{Child, ChildStdout, Command, ExitStatus};
-use std::sync::{Mutex, OnceLock, mpsc};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, mpsc};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use nix::sys::signal::{Signal, kill};
@@ -11,6 +11,8 @@ use nix::unistd::{Pid, geteuid};
 
 /// How long a program told to end in order may take before it is killed.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+const NO_PANIC: &str = "nobody panics under this lock";
 
 /// A program to be started: a command that ends with this process, by the signal it takes for an orderly end.
 #[derive(Debug)]
@@ -52,8 +54,10 @@ impl Program {
             spawner::spawn(self.command).with_context(|| format!("cannot start {}", self.name))?;
         let stdout = child.stdout.take();
         let pid = Pid::from_raw(i32::try_from(child.id())?);
-        let process = Process { name: self.name, ending: self.ending, pid, child: Mutex::new(child), stdout };
-        Ok(process)
+        let end = Arc::new(End::default());
+        let reaper = end.clone();
+        std::thread::spawn(move || reaper.set(child.wait()));
+        Ok(Process { name: self.name, ending: self.ending, pid, end, stdout })
     }
 
     /// Runs it to its end, and fails with what it wrote where it did not succeed.
@@ -68,13 +72,28 @@ impl Program {
     }
 }
 
+/// How a program ended, once it has.
+#[derive(Debug, Default)]
+struct End {
+    status: Mutex<Option<ExitStatus>>,
+    changed: Condvar,
+}
+
+impl End {
+    fn set(&self, status: std::io::Result<ExitStatus>) {
+        let status = status.expect("a child that nobody else waits for can be waited for");
+        *self.status.lock().expect(NO_PANIC) = Some(status);
+        self.changed.notify_all();
+    }
+}
+
 /// A running program, ended when dropped.
 #[derive(Debug)]
 pub struct Process {
     name: String,
     ending: Signal,
     pid: Pid,
-    child: Mutex<Child>,
+    end: Arc<End>,
     stdout: Option<ChildStdout>,
 }
 
@@ -91,29 +110,23 @@ impl Process {
 
     /// Sends `signal`, unless the program has ended.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        if self.ended()?.is_none() {
+        if self.ended().is_none() {
             kill(self.pid, signal).with_context(|| format!("cannot send {signal} to {}", self.name))?;
         }
         Ok(())
     }
 
     /// How it ended, if it did.
-    pub fn ended(&self) -> Result<Option<ExitStatus>> {
-        Ok(self.child.lock().expect("no panic under this lock").try_wait()?)
+    pub fn ended(&self) -> Option<ExitStatus> {
+        *self.end.status.lock().expect(NO_PANIC)
     }
 
-    /// Waits for the end, at most `deadline`.
+    /// Waits for the end, at most `deadline`; blocks the thread.
     pub fn wait(&self, deadline: Duration) -> Result<ExitStatus> {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.ended()? {
-                return Ok(status);
-            }
-            if start.elapsed() > deadline {
-                return Err(anyhow!("{} did not end within {deadline:?}", self.name));
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let status = self.end.status.lock().expect(NO_PANIC);
+        let (status, _) =
+            self.end.changed.wait_timeout_while(status, deadline, |status| status.is_none()).expect(NO_PANIC);
+        status.ok_or_else(|| anyhow!("{} did not end within {deadline:?}", self.name))
     }
 
     /// Ends it in order, and by force where that takes too long.

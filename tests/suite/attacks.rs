@@ -59,7 +59,8 @@ struct Stage<'a> {
 impl<'a> Stage<'a> {
     async fn set(world: &'a Shared) -> Result<Self> {
         let database = world.database().await?;
-        let (auth, exec, superuser) = (database.auth().await?, database.exec().await?, database.superuser().await?);
+        let (auth, exec, superuser) =
+            (database.auth().await?, database.exec().await?, database.superuser().await?);
         let alice = NewSession::of("alice").create(&auth).await?;
         let bob = NewSession::of("bob").create(&auth).await?;
         for (session, body) in [(&alice, "of Alice"), (&bob, "of Bob")] {
@@ -92,7 +93,8 @@ impl<'a> Stage<'a> {
     /// The statement is refused with one of `states`, and changes nothing.
     async fn refused(&self, statement: &str, states: &[&str]) -> Result<()> {
         let after = self.inject(statement).await?;
-        let state = after["sqlstate"].as_str().with_context(|| format!("{statement} was allowed: {after}"))?;
+        let state =
+            after["sqlstate"].as_str().with_context(|| format!("{statement} was allowed: {after}"))?;
         ensure!(states.contains(&state), "{statement}: refused with {state}, expected one of {states:?}");
         self.still_alice(statement, &after)?;
         // Let through to the top, the error ends the call; it still reaches the client as a result.
@@ -103,7 +105,8 @@ impl<'a> Stage<'a> {
 
     /// The backend is as it was: the login's role, nobody's identity.
     async fn clean(&self, client: &Client, login: &str, after: &str) -> Result<()> {
-        let row = client.query_one("SELECT current_user::text, session_user::text, mcp.user_id()", &[]).await?;
+        let row =
+            client.query_one("SELECT current_user::text, session_user::text, mcp.user_id()", &[]).await?;
         let (role, session): (String, String) = (row.get(0), row.get(1));
         ensure!(role == login && session == login, "after {after}: {role}, {session}");
         ensure!(row.get::<_, Option<Uuid>>(2).is_none(), "after {after}: an identity is left");
@@ -139,7 +142,8 @@ fn forgeries(victim: &Session) -> Vec<String> {
         ("request.jwt.claims", claims),
         ("request.jwt.claim.sub", user.to_string()),
     ] {
-        let dotted = name.split_once('.').map_or_else(|| name.to_owned(), |(a, b)| format!("\"{a}\".\"{b}\""));
+        let dotted =
+            name.split_once('.').map_or_else(|| name.to_owned(), |(a, b)| format!("\"{a}\".\"{b}\""));
         statements.extend([
             format!("SET {dotted} = '{value}'"),
             format!("SET LOCAL {dotted} = '{value}'"),
@@ -149,8 +153,11 @@ fn forgeries(victim: &Session) -> Vec<String> {
             format!("DO $do$ BEGIN PERFORM set_config('{name}', '{value}', false); END $do$"),
         ]);
     }
-    for name in ["mcp.supabase_claims", "mcp.session_ttl", "mcp.max_lifetime", "mcp.tool_timeout", "mcp.key_file"] {
-        statements.extend([format!("SET {name} TO DEFAULT"), format!("SELECT set_config('{name}', '1', false)")]);
+    for name in
+        ["mcp.supabase_claims", "mcp.session_ttl", "mcp.max_lifetime", "mcp.tool_timeout", "mcp.key_file"]
+    {
+        statements
+            .extend([format!("SET {name} TO DEFAULT"), format!("SELECT set_config('{name}', '1', false)")]);
     }
     statements.push("SELECT set_config('session_authorization', 'postgres', false)".to_owned());
     statements
@@ -192,13 +199,23 @@ async fn attack_a01_settings_do_not_forge_an_identity_of_an_application(world: &
 
 async fn attack_a02_reset_and_discard_leave_the_identity(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
-    for statement in ["RESET ALL", "DISCARD PLANS", "DISCARD SEQUENCES", "DISCARD TEMP", "DISCARD ALL", "DEALLOCATE ALL", "CLOSE ALL"] {
+    for statement in [
+        "RESET ALL",
+        "DISCARD PLANS",
+        "DISCARD SEQUENCES",
+        "DISCARD TEMP",
+        "DISCARD ALL",
+        "DEALLOCATE ALL",
+        "CLOSE ALL",
+    ] {
         let after = stage.inject(statement).await?;
         stage.still_alice(statement, &after)?;
         stage.clean(&stage.exec, "mcp_frontend_exec", statement).await?;
     }
     let application = stage.database.application().await?;
-    for statement in ["RESET ALL", "DISCARD PLANS", "DISCARD SEQUENCES", "DISCARD TEMP", "DEALLOCATE ALL", "CLOSE ALL"] {
+    for statement in
+        ["RESET ALL", "DISCARD PLANS", "DISCARD SEQUENCES", "DISCARD TEMP", "DEALLOCATE ALL", "CLOSE ALL"]
+    {
         application.batch_execute("BEGIN").await?;
         enter(&application, &stage.alice).await?;
         application.batch_execute(statement).await?;
@@ -277,7 +294,13 @@ async fn attack_a03_no_route_leads_to_another_role(world: &Shared) -> Result<()>
 async fn attack_a04_rollback_to_savepoint_poisons(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
     let application = stage.database.application().await?;
-    for read in ["SELECT mcp.user_id()", "SELECT mcp.session_id()", "SELECT mcp.claims()", "SELECT mcp.has_scope('x')", "SELECT body FROM app.notes"] {
+    for read in [
+        "SELECT mcp.user_id()",
+        "SELECT mcp.session_id()",
+        "SELECT mcp.claims()",
+        "SELECT mcp.has_scope('x')",
+        "SELECT body FROM app.notes",
+    ] {
         application.batch_execute("BEGIN; SAVEPOINT s").await?;
         enter(&application, &stage.alice).await?;
         application.batch_execute("ROLLBACK TO s; SAVEPOINT after").await?;
@@ -319,7 +342,10 @@ async fn attack_a05_second_enter_is_refused(world: &Shared) -> Result<()> {
     }
     // One statement with two of them as well.
     let both = application
-        .query("SELECT a.status, b.status FROM mcp.enter($1) a, mcp.enter($2) b", &[&stage.alice.token, &stage.bob.token])
+        .query(
+            "SELECT a.status, b.status FROM mcp.enter($1) a, mcp.enter($2) b",
+            &[&stage.alice.token, &stage.bob.token],
+        )
         .await;
     assert_eq!(sqlstate(both)?, "55000");
     Ok(())
@@ -379,7 +405,9 @@ async fn attack_a07_commit_ends_the_identity(world: &Shared) -> Result<()> {
         application.batch_execute("ROLLBACK").await?;
     }
     // In a tool there is no ending the transaction, and in an explicit block neither.
-    for statement in ["COMMIT", "ROLLBACK", "DO $do$ BEGIN COMMIT; END $do$", "DO $do$ BEGIN ROLLBACK; END $do$"] {
+    for statement in
+        ["COMMIT", "ROLLBACK", "DO $do$ BEGIN COMMIT; END $do$", "DO $do$ BEGIN ROLLBACK; END $do$"]
+    {
         stage.refused(statement, &["2D000", "0A000"]).await?;
     }
     Ok(())
@@ -434,7 +462,9 @@ async fn attack_a09_prepared_statements_follow_the_identity(world: &Shared) -> R
         application.prepare("SELECT body FROM app.list_notes()").await?,
     ];
     for statement in &statements {
-        for (session, expected) in [(&stage.alice, "of Alice"), (&stage.bob, "of Bob"), (&stage.alice, "of Alice")] {
+        for (session, expected) in
+            [(&stage.alice, "of Alice"), (&stage.bob, "of Bob"), (&stage.alice, "of Alice")]
+        {
             for _ in 0..UNTIL_GENERIC {
                 application.batch_execute("BEGIN").await?;
                 enter(&application, session).await?;
@@ -452,8 +482,11 @@ async fn attack_a09_prepared_statements_follow_the_identity(world: &Shared) -> R
 async fn attack_a09_cached_plans_of_tools_follow_the_identity(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
     for round in 0..UNTIL_GENERIC * 4 {
-        let (session, expected) =
-            if round / UNTIL_GENERIC % 2 == 0 { (&stage.alice, "of Alice") } else { (&stage.bob, "of Bob") };
+        let (session, expected) = if (round / UNTIL_GENERIC).is_multiple_of(2) {
+            (&stage.alice, "of Alice")
+        } else {
+            (&stage.bob, "of Bob")
+        };
         let result = call_tool(&stage.exec, &session.token, "list_notes", json!({})).await?;
         assert_eq!(result["structuredContent"]["rows"][0]["body"], expected, "{result}");
         assert_eq!(result["structuredContent"]["rows"].as_array().map(Vec::len), Some(1), "{result}");
@@ -483,10 +516,7 @@ async fn attack_a10_plans_follow_revoked_privileges(world: &Shared) -> Result<()
     for _ in 0..UNTIL_GENERIC {
         ensure!(list().await?["isError"] != true);
     }
-    stage
-        .superuser
-        .batch_execute("CREATE POLICY nothing ON app.notes AS RESTRICTIVE USING (false)")
-        .await?;
+    stage.superuser.batch_execute("CREATE POLICY nothing ON app.notes AS RESTRICTIVE USING (false)").await?;
     assert_eq!(list().await?["structuredContent"]["rows"], json!([]));
     Ok(())
 }
@@ -575,7 +605,10 @@ async fn backend_of(client: &Client) -> Result<i32> {
 }
 
 /// Starts a long tool of Alice's on its own connection, and sends `signal` to its backend once it runs.
-async fn interrupt(stage: &Stage<'_>, signal: &str) -> Result<(Client, Result<Value, tokio_postgres::Error>)> {
+async fn interrupt(
+    stage: &Stage<'_>,
+    signal: &str,
+) -> Result<(Client, Result<Value, tokio_postgres::Error>)> {
     let exec = stage.database.exec().await?;
     let backend = backend_of(&exec).await?;
     let token = stage.alice.token.clone();
@@ -640,7 +673,8 @@ async fn attack_a18_tools_do_not_sign_in(world: &Shared) -> Result<()> {
         "SELECT mcp.expose_tool('pg_catalog.version()')".to_owned(),
     ] {
         let after = stage.inject(&statement).await?;
-        let state = after["sqlstate"].as_str().with_context(|| format!("{statement} was allowed: {after}"))?;
+        let state =
+            after["sqlstate"].as_str().with_context(|| format!("{statement} was allowed: {after}"))?;
         ensure!(state == "42501", "{statement}: {state}");
         stage.still_alice(&statement, &after)?;
     }
@@ -699,12 +733,17 @@ async fn attack_a20_tools_create_nothing(world: &Shared) -> Result<()> {
     for schema in ["", "app.", "mcp.", "public.", "pg_temp.", "pg_catalog."] {
         for statement in [
             format!("CREATE TABLE {schema}notes2 (owner uuid)"),
-            format!("CREATE FUNCTION {schema}user_id() RETURNS uuid LANGUAGE sql AS $f$ SELECT '{}'::uuid $f$", stage.bob.user_id),
+            format!(
+                "CREATE FUNCTION {schema}user_id() RETURNS uuid LANGUAGE sql AS $f$ SELECT '{}'::uuid $f$",
+                stage.bob.user_id
+            ),
             format!("CREATE TYPE {schema}trap AS ENUM ('a')"),
             format!("CREATE DOMAIN {schema}trap AS uuid"),
             format!("CREATE VIEW {schema}notes AS SELECT 1"),
             format!("CREATE SEQUENCE {schema}trap"),
-            format!("CREATE OPERATOR {schema}= (LEFTARG = uuid, RIGHTARG = uuid, FUNCTION = pg_catalog.uuid_ne)"),
+            format!(
+                "CREATE OPERATOR {schema}= (LEFTARG = uuid, RIGHTARG = uuid, FUNCTION = pg_catalog.uuid_ne)"
+            ),
         ] {
             stage.refused(&statement, &["42501", "42P16", "3F000"]).await?;
         }
@@ -736,7 +775,8 @@ async fn attack_a20_tools_create_nothing(world: &Shared) -> Result<()> {
         "SELECT lo_import('/etc/passwd')",
     ] {
         let after = stage.inject(statement).await?;
-        let state = after["sqlstate"].as_str().with_context(|| format!("{statement} was allowed: {after}"))?;
+        let state =
+            after["sqlstate"].as_str().with_context(|| format!("{statement} was allowed: {after}"))?;
         ensure!(state.starts_with("42") || state == "2BP01", "{statement}: {state}");
         stage.still_alice(statement, &after)?;
     }
@@ -789,7 +829,8 @@ async fn attack_a21_settings_of_a_tool_end_with_it(world: &Shared) -> Result<()>
     ] {
         for tool in ["try", "run"] {
             // `row_security = off` turns the tool's own look into an error; the call ends then, and that is well.
-            let result = call_tool(&stage.exec, &stage.alice.token, tool, json!({"statement": statement})).await?;
+            let result =
+                call_tool(&stage.exec, &stage.alice.token, tool, json!({"statement": statement})).await?;
             ensure!(result["content"].is_array(), "{statement}: {result}");
             let after = state_of(&stage.exec).await?;
             ensure!(after == before, "{statement} by {tool} left a trace: {}", difference(&before, &after));

@@ -74,7 +74,10 @@ async fn tokens_that_are_none_are_unknown_to_sql(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let (auth, exec) = (database.auth().await?, database.exec().await?);
     let session = NewSession::of("alice").create(&auth).await?;
-    for token in distorted(&session.token).into_iter().chain(["\u{1F600}\u{0301}".to_owned(), "mcps_\u{00E9}".to_owned()]) {
+    for token in distorted(&session.token)
+        .into_iter()
+        .chain(["\u{1F600}\u{0301}".to_owned(), "mcps_\u{00E9}".to_owned()])
+    {
         assert_eq!(status(&auth, &token).await?, "unknown", "{token:?}");
         let row = auth.query_one("SELECT status, user_id IS NULL FROM mcp.enter($1)", &[&token]).await?;
         assert_eq!((row.get::<_, &str>(0), row.get::<_, bool>(1)), ("unknown", true));
@@ -105,7 +108,9 @@ async fn tokens_that_are_none_are_a_401(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let frontend = world.frontend(&database).await?;
     let session = resource_session(&database, &frontend).await?;
-    for token in distorted(&session.token).into_iter().filter(|token| token.len() < 1000 && !token.trim().is_empty()) {
+    for token in
+        distorted(&session.token).into_iter().filter(|token| token.len() < 1000 && !token.trim().is_empty())
+    {
         let token = token.trim().to_owned();
         if token == session.token {
             continue;
@@ -119,7 +124,8 @@ async fn tokens_that_are_none_are_a_401(world: &Shared) -> Result<()> {
             ensure!(!answer.text.contains(&token), "{token:?} is repeated: {}", answer.text);
         }
     }
-    let long = frontend.mcp(Era::Modern).with(Door::Bearer, &"x".repeat(100_000)).call("whoami", json!({})).await?;
+    let long =
+        frontend.mcp(Era::Modern).with(Door::Bearer, &"x".repeat(100_000)).call("whoami", json!({})).await?;
     ensure!([400, 401, 413, 431].contains(&long.status.as_u16()), "{}", long.status);
     // Header values that are no ASCII.
     let answer = reqwest::Client::new()
@@ -135,7 +141,8 @@ async fn tokens_that_are_none_are_a_401(world: &Shared) -> Result<()> {
 async fn stolen_halves_of_tokens_open_nothing(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let auth = database.auth().await?;
-    let [alice, bob] = [NewSession::of("alice").create(&auth).await?, NewSession::of("bob").create(&auth).await?];
+    let [alice, bob] =
+        [NewSession::of("alice").create(&auth).await?, NewSession::of("bob").create(&auth).await?];
     // Alice's public half with Bob's secret, and the other way round, with each other's checksums.
     let half = "mcps_".len() + 22;
     for crossed in [
@@ -159,15 +166,21 @@ async fn token_kinds_are_not_exchangeable(world: &Shared) -> Result<()> {
     assert_eq!(status(&auth, &refresh).await?, "unknown", "a refresh token authenticates nobody");
     assert_eq!(status(&auth, &refresh.replacen("mcpr_", "mcps_", 1)).await?, "unknown");
     for wrong in [session.token.clone(), session.token.replacen("mcps_", "mcpr_", 1)] {
-        let row = auth.query_one("SELECT status, access_token FROM mcp.refresh_session($1, 'client')", &[&wrong]).await?;
+        let row = auth
+            .query_one("SELECT status, access_token FROM mcp.refresh_session($1, 'client')", &[&wrong])
+            .await?;
         assert_eq!(row.get::<_, String>(0), "unknown");
         ensure!(row.get::<_, Option<String>>(1).is_none());
     }
     // Another client's refresh changes nothing for the right one.
-    let row = auth.query_one("SELECT status FROM mcp.refresh_session($1, 'another client')", &[&refresh]).await?;
+    let row =
+        auth.query_one("SELECT status FROM mcp.refresh_session($1, 'another client')", &[&refresh]).await?;
     assert_ne!(row.get::<_, String>(0), "active");
     let row = auth
-        .query_one("SELECT status, access_token, refresh_token FROM mcp.refresh_session($1, 'client')", &[&refresh])
+        .query_one(
+            "SELECT status, access_token, refresh_token FROM mcp.refresh_session($1, 'client')",
+            &[&refresh],
+        )
         .await?;
     assert_eq!(row.get::<_, String>(0), "active");
     tests::ledger::record("session token", row.get(1));
@@ -204,7 +217,11 @@ async fn survives(client: &Client, statement: &str) -> Result<()> {
                 "{statement}: {state} {}",
                 database_error.message()
             );
-            ensure!(!database_error.message().contains("panicked"), "{statement}: {}", database_error.message());
+            ensure!(
+                !database_error.message().contains("panicked"),
+                "{statement}: {}",
+                database_error.message()
+            );
             Ok(())
         }
     }
@@ -235,17 +252,33 @@ async fn absurd_values_to_every_function(world: &Shared) -> Result<()> {
     let session = NewSession::of("alice").create(&auth).await?;
     let absurd = |kind: &str| -> Vec<String> {
         let values: &[&str] = match kind {
-            "text" | "name" => &["''", "'x'", "repeat('x', 300000)", "E'\\u0001\\n\\r'", "'\u{1F600}\u{202E}'"],
+            "text" | "name" => {
+                &["''", "'x'", "repeat('x', 300000)", "E'\\u0001\\n\\r'", "'\u{1F600}\u{202E}'"]
+            }
             "interval" => &[
-                "'0'", "'-1 second'", "'-178000000 years'", "'178000000 years'", "'1 microsecond'", "'1 month -30 days'",
+                "'0'",
+                "'-1 second'",
+                "'-178000000 years'",
+                "'178000000 years'",
+                "'1 microsecond'",
+                "'1 month -30 days'",
                 "'2147483647 days'",
             ],
-            "jsonb" | "json" => &["'null'", "'1'", "'\"x\"'", "'[]'", "'{}'", "jsonb_build_object('x', repeat('y', 1000000))"],
+            "jsonb" | "json" => {
+                &["'null'", "'1'", "'\"x\"'", "'[]'", "'{}'", "jsonb_build_object('x', repeat('y', 1000000))"]
+            }
             "uuid" => &["'00000000-0000-0000-0000-000000000000'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'"],
             "integer" => &["0", "-1", "'-2147483648'", "2147483647"],
             "bigint" => &["0", "-1", "'-9223372036854775808'", "9223372036854775807"],
             "boolean" => &["true", "false"],
-            "text[]" => &["'{}'", "'{\"\"}'", "'{NULL}'", "'{\"a b\"}'", "'{{a,b},{c,d}}'", "array_fill('x'::text, ARRAY[10000])"],
+            "text[]" => &[
+                "'{}'",
+                "'{\"\"}'",
+                "'{NULL}'",
+                "'{\"a b\"}'",
+                "'{{a,b},{c,d}}'",
+                "array_fill('x'::text, ARRAY[10000])",
+            ],
             "bytea" => &["''", "'\\x00'", "decode(repeat('ff', 100000), 'hex')"],
             "regprocedure" => &["'pg_catalog.now()'", "0"],
             _ => &["NULL"],
@@ -303,7 +336,8 @@ async fn create_session_refuses_what_it_cannot_keep(world: &Shared) -> Result<()
         let state = sqlstate(create(arguments).await).with_context(|| format!("{arguments:.80}"))?;
         ensure!(states.contains(&state.as_str()), "{arguments:.80}: {state}");
     }
-    let rows: i64 = database.superuser().await?.query_one("SELECT count(*) FROM mcp.sessions", &[]).await?.get(0);
+    let rows: i64 =
+        database.superuser().await?.query_one("SELECT count(*) FROM mcp.sessions", &[]).await?.get(0);
     assert_eq!(rows, 0);
     Ok(())
 }
@@ -315,7 +349,9 @@ async fn state_is_compared_and_bounded(world: &Shared) -> Result<()> {
     let set = |state: Value, version: Option<i64>| {
         let (auth, token) = (&auth, &session.token);
         async move {
-            let row = auth.query_one("SELECT mcp.set_session_state($1, $2, $3)", &[token, &state, &version]).await?;
+            let row = auth
+                .query_one("SELECT mcp.set_session_state($1, $2, $3)", &[token, &state, &version])
+                .await?;
             Ok::<Option<i64>, tokio_postgres::Error>(row.get(0))
         }
     };
@@ -325,7 +361,8 @@ async fn state_is_compared_and_bounded(world: &Shared) -> Result<()> {
     assert_eq!(set(json!({"n": 3}), Some(first)).await?, None, "somebody else won");
     let too_large = json!({"x": "y".repeat(65 * 1024)});
     assert_eq!(sqlstate(set(too_large, None).await)?, "54000");
-    let row = auth.query_one("SELECT state, state_version FROM mcp.lookup_session($1)", &[&session.token]).await?;
+    let row =
+        auth.query_one("SELECT state, state_version FROM mcp.lookup_session($1)", &[&session.token]).await?;
     assert_eq!((row.get::<_, Value>(0), row.get::<_, i64>(1)), (json!({"n": 2}), second));
     Ok(())
 }
@@ -355,7 +392,10 @@ async fn tool_arguments_of_the_wrong_type(world: &Shared) -> Result<()> {
         let result = call_tool(&exec, &session.token, "required", arguments.clone()).await?;
         ensure!(result["isError"] == true, "{arguments}: {result}");
         let text = text_blocks(&result);
-        ensure!(!text.is_empty() && !text.contains("panicked") && !text.contains("SQL"), "{arguments}: {text}");
+        ensure!(
+            !text.is_empty() && !text.contains("panicked") && !text.contains("SQL"),
+            "{arguments}: {text}"
+        );
     }
     for (arguments, name) in [
         (json!({"number": "seven", "word": "x"}), "number"),
@@ -398,9 +438,16 @@ async fn tool_arguments_of_every_json_shape(world: &Shared) -> Result<()> {
     let client = frontend.mcp(Era::Modern).with(Door::Header, &session.token);
     for arguments in [json!([]), json!("text"), json!(7), json!(true)] {
         let answer = client.call("required", arguments.clone()).await?;
-        ensure!(answer.status.is_success() || answer.status == StatusCode::BAD_REQUEST, "{arguments}: {}", answer.status);
+        ensure!(
+            answer.status.is_success() || answer.status == StatusCode::BAD_REQUEST,
+            "{arguments}: {}",
+            answer.status
+        );
         let message = answer.json()?;
-        ensure!(message["result"]["isError"] == true || message["error"]["code"] == -32602, "{arguments}: {message}");
+        ensure!(
+            message["result"]["isError"] == true || message["error"]["code"] == -32602,
+            "{arguments}: {message}"
+        );
     }
     // `arguments` may be absent, which is `{}`.
     let answer = client.request("tools/call", json!({"name": "list_notes"})).await?;
@@ -409,7 +456,9 @@ async fn tool_arguments_of_every_json_shape(world: &Shared) -> Result<()> {
 }
 
 fn answer_has_no_inside(answer: &Answer) -> Result<()> {
-    for inside in ["panicked", ".rs:", "SQLSTATE", "CONTEXT", "pg_catalog", "mcp.call_tool", "stack backtrace"] {
+    for inside in
+        ["panicked", ".rs:", "SQLSTATE", "CONTEXT", "pg_catalog", "mcp.call_tool", "stack backtrace"]
+    {
         ensure!(!answer.text.contains(inside), "{inside} in {}", answer.text);
     }
     Ok(())
@@ -421,11 +470,27 @@ async fn tool_names_that_are_none(world: &Shared) -> Result<()> {
     let session = resource_session(&database, &frontend).await?;
     let exec = database.exec().await?;
     let names = [
-        "", " ", "nothing", "ADD_NOTE", "add_note ", "app.add_note", "\"add_note\"", "add_note(text)", "pg_sleep",
-        "pg_catalog.version", "mcp.create_session", "add_note; DROP TABLE app.notes", "../add_note", "add\u{200B}_note",
+        "",
+        " ",
+        "nothing",
+        "ADD_NOTE",
+        "add_note ",
+        "app.add_note",
+        "\"add_note\"",
+        "add_note(text)",
+        "pg_sleep",
+        "pg_catalog.version",
+        "mcp.create_session",
+        "add_note; DROP TABLE app.notes",
+        "../add_note",
+        "add\u{200B}_note",
     ];
     for name in names {
-        assert_eq!(call_tool(&exec, &session.token, name, json!({})).await?["status"], "unknown_tool", "{name:?}");
+        assert_eq!(
+            call_tool(&exec, &session.token, name, json!({})).await?["status"],
+            "unknown_tool",
+            "{name:?}"
+        );
     }
     let long = "x".repeat(1_000_000);
     assert_eq!(call_tool(&exec, &session.token, &long, json!({})).await?["status"], "unknown_tool");
@@ -435,7 +500,8 @@ async fn tool_names_that_are_none(world: &Shared) -> Result<()> {
     for era in [Era::Legacy, Era::Modern] {
         let answer = frontend.mcp(era).with(Door::Bearer, &session.token).call("nothing", json!({})).await?;
         assert_eq!(answer.error_code()?, -32602);
-        let unnamed = frontend.mcp(era).with(Door::Bearer, &session.token).request("tools/call", json!({})).await?;
+        let unnamed =
+            frontend.mcp(era).with(Door::Bearer, &session.token).request("tools/call", json!({})).await?;
         ensure!([-32602, -32600, -32020].contains(&unnamed.error_code()?), "{}", unnamed.text);
     }
     Ok(())
@@ -446,7 +512,17 @@ async fn arguments_never_become_sql(world: &Shared) -> Result<()> {
     let frontend = world.frontend(&database).await?;
     let session = resource_session(&database, &frontend).await?;
     let client = frontend.mcp(Era::Modern).with(Door::Bearer, &session.token);
-    for body in ["'; DROP TABLE app.notes; --", "$1", "%s", "\\", "$$ x $$", "\" OR \"\"=\"", "E'\\x41'", "{{7*7}}", "'||pg_sleep(10)||'"] {
+    for body in [
+        "'; DROP TABLE app.notes; --",
+        "$1",
+        "%s",
+        "\\",
+        "$$ x $$",
+        "\" OR \"\"=\"",
+        "E'\\x41'",
+        "{{7*7}}",
+        "'||pg_sleep(10)||'",
+    ] {
         client.call("add_note", json!({"body": body})).await?.tool_text()?;
         let result = client.call("list_notes", json!({})).await?.result()?;
         let last = result["structuredContent"]["rows"].as_array().and_then(|rows| rows.last()).cloned();
@@ -461,7 +537,19 @@ async fn bodies_that_are_no_request(world: &Shared) -> Result<()> {
     let session = resource_session(&database, &frontend).await?;
     let client = frontend.mcp(Era::Legacy).with(Door::Bearer, &session.token);
     for body in [
-        "", " ", "{", "}", "nonsense", "\"text\"", "7", "null", "true", "{}", "[]", "[1]", "[[]]",
+        "",
+        " ",
+        "{",
+        "}",
+        "nonsense",
+        "\"text\"",
+        "7",
+        "null",
+        "true",
+        "{}",
+        "[]",
+        "[1]",
+        "[[]]",
         r#"{"jsonrpc":"1.0","id":1,"method":"tools/list"}"#,
         r#"{"id":1,"method":"tools/list"}"#,
         r#"{"jsonrpc":"2.0","id":1}"#,
@@ -473,18 +561,33 @@ async fn bodies_that_are_no_request(world: &Shared) -> Result<()> {
         r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"whoami","arguments":{"a":1e999}}}"#,
     ] {
         let answer = client.post(body).await?;
-        ensure!(answer.status.is_client_error() || answer.json().is_ok_and(|message| message["error"].is_object()),
-            "{body:?}: {} {}", answer.status, answer.text);
+        ensure!(
+            answer.status.is_client_error()
+                || answer.json().is_ok_and(|message| message["error"].is_object()),
+            "{body:?}: {} {}",
+            answer.status,
+            answer.text
+        );
         answer_has_no_inside(&answer)?;
     }
     let not_utf8 = client.post(vec![b'{', 0xff, 0xfe, b'}']).await?;
     assert_eq!(not_utf8.status, StatusCode::BAD_REQUEST);
     assert_eq!(client.post("{").await?.error_code()?, -32700);
-    for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonx"] {
-        let answer = client.clone().header("content-type", kind).post(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#).await?;
+    for kind in
+        ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonx"]
+    {
+        let answer = client
+            .clone()
+            .header("content-type", kind)
+            .post(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#)
+            .await?;
         assert_eq!(answer.status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{kind}");
     }
-    let answer = client.clone().header("accept", "text/html").post(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#).await?;
+    let answer = client
+        .clone()
+        .header("accept", "text/html")
+        .post(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#)
+        .await?;
     assert_eq!(answer.status, StatusCode::NOT_ACCEPTABLE);
     client.call("whoami", json!({})).await?.tool_text()?;
     Ok(())
@@ -522,10 +625,15 @@ async fn deep_and_wide_json(world: &Shared) -> Result<()> {
             r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"echo","arguments":{{"document":{deep}}}}}}}"#
         );
         let answer = client.post(body).await?;
-        ensure!(answer.status.is_success() || answer.status.is_client_error(), "depth {depth}: {}", answer.status);
+        ensure!(
+            answer.status.is_success() || answer.status.is_client_error(),
+            "depth {depth}: {}",
+            answer.status
+        );
         answer_has_no_inside(&answer)?;
     }
-    let wide: serde_json::Map<String, Value> = (0..50_000).map(|number| (format!("k{number}"), json!(number))).collect();
+    let wide: serde_json::Map<String, Value> =
+        (0..50_000).map(|number| (format!("k{number}"), json!(number))).collect();
     let answer = client.call("echo", json!({"document": wide.clone()})).await?;
     assert_eq!(answer.result()?["structuredContent"]["document"], json!(wide));
     let answer = client.call("echo", Value::Object(wide)).await?;
@@ -538,13 +646,21 @@ async fn unknown_methods(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let frontend = world.frontend(&database).await?;
     let session = resource_session(&database, &frontend).await?;
-    for method in ["nothing", "tools/nothing", "TOOLS/LIST", "tools/list/", "rpc.discover", "$/cancelRequest"] {
-        let modern = frontend.mcp(Era::Modern).with(Door::Bearer, &session.token).request(method, json!({})).await?;
+    for method in ["nothing", "tools/nothing", "TOOLS/LIST", "tools/list/", "rpc.discover", "$/cancelRequest"]
+    {
+        let modern =
+            frontend.mcp(Era::Modern).with(Door::Bearer, &session.token).request(method, json!({})).await?;
         assert_eq!((modern.status, modern.error_code()?), (StatusCode::NOT_FOUND, -32601), "{method}");
-        let legacy = frontend.mcp(Era::Legacy).with(Door::Bearer, &session.token).request(method, json!({})).await?;
-        assert_eq!((legacy.status, legacy.error_code()?), (StatusCode::OK, -32601), "{method}: 404 means another thing there");
+        let legacy =
+            frontend.mcp(Era::Legacy).with(Door::Bearer, &session.token).request(method, json!({})).await?;
+        assert_eq!(
+            (legacy.status, legacy.error_code()?),
+            (StatusCode::OK, -32601),
+            "{method}: 404 means another thing there"
+        );
     }
-    let removed = frontend.mcp(Era::Modern).with(Door::Bearer, &session.token).request("initialize", json!({})).await?;
+    let removed =
+        frontend.mcp(Era::Modern).with(Door::Bearer, &session.token).request("initialize", json!({})).await?;
     assert_eq!((removed.status, removed.error_code()?), (StatusCode::NOT_FOUND, -32601));
     Ok(())
 }
@@ -569,7 +685,8 @@ async fn headers_that_contradict_the_body(world: &Shared) -> Result<()> {
         (Some("2026-07-28"), Some("tools/call"), Some("=?base64?not base64?=")),
     ] {
         let mut client = client();
-        for (header, value) in [("mcp-protocol-version", version), ("mcp-method", method), ("mcp-name", name)] {
+        for (header, value) in [("mcp-protocol-version", version), ("mcp-method", method), ("mcp-name", name)]
+        {
             if let Some(value) = value {
                 client = client.header(header, value);
             }
@@ -615,17 +732,35 @@ async fn hostile_auth_parameters(world: &Shared) -> Result<()> {
         ensure!(status == StatusCode::FOUND || status.is_client_error(), "{query:.60}: {status}");
         if let Some(location) = answer.headers().get("location") {
             let location = url::Url::parse(location.to_str()?)?;
-            ensure!(location.as_str().starts_with(world.oidc().await?.issuer()), "{query:.60} leads to {location}");
-            let redirect = location.query_pairs().find(|(key, _)| key == "redirect_uri").map(|(_, value)| value.into_owned());
-            ensure!(redirect == Some(frontend.settings().callback()), "{query:.60}: the provider sends people to {redirect:?}");
+            ensure!(
+                location.as_str().starts_with(world.oidc().await?.issuer()),
+                "{query:.60} leads to {location}"
+            );
+            let redirect = location
+                .query_pairs()
+                .find(|(key, _)| key == "redirect_uri")
+                .map(|(_, value)| value.into_owned());
+            ensure!(
+                redirect == Some(frontend.settings().callback()),
+                "{query:.60}: the provider sends people to {redirect:?}"
+            );
         }
     }
-    for (method, path) in [("POST", "/auth/init"), ("POST", "/auth/callback"), ("GET", "/auth/logout"), ("PUT", "/auth/session")] {
+    for (method, path) in [
+        ("POST", "/auth/init"),
+        ("POST", "/auth/callback"),
+        ("GET", "/auth/logout"),
+        ("PUT", "/auth/session"),
+    ] {
         let answer = http.request(method.parse()?, format!("{}{path}", frontend.url())).send().await?;
         assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
     }
     // A form on another site can send this request with the cookies of whoever looks at it.
-    let forged = http.post(format!("{}/auth/logout", frontend.url())).header("origin", "https://evil.test").send().await?;
+    let forged = http
+        .post(format!("{}/auth/logout", frontend.url()))
+        .header("origin", "https://evil.test")
+        .send()
+        .await?;
     assert_eq!(forged.status(), StatusCode::FORBIDDEN);
     Ok(())
 }

@@ -146,7 +146,10 @@ async fn cause_3_the_lookup_that_finds_the_user_needs_no_user(world: &Shared) ->
     let auth = database.auth().await?;
     let session = NewSession::of("alice").create(&auth).await?;
     let row = auth
-        .query_one("SELECT mcp.user_id(), l.user_id, l.status FROM mcp.lookup_session($1) l", &[&session.token])
+        .query_one(
+            "SELECT mcp.user_id(), l.user_id, l.status FROM mcp.lookup_session($1) l",
+            &[&session.token],
+        )
         .await?;
     ensure!(row.get::<_, Option<uuid::Uuid>>(0).is_none(), "nobody is armed");
     assert_eq!(row.get::<_, uuid::Uuid>(1), session.user_id);
@@ -161,8 +164,22 @@ async fn cause_4_subjects_are_text(world: &Shared) -> Result<()> {
     let (auth, exec) = (database.auth().await?, database.exec().await?);
     let mut users = std::collections::HashSet::new();
     let subjects = [
-        "user_01K6BZ9W8Q4N5R7T2V3X", "auth0|507f1f77bcf86cd799439011", "alice@example.com", "Alice@example.com", "алиса",
-        "爱丽丝", "😀", "a b", "a'b\"c\\d", "12345", "0f8fad5b-d9cb-469f-a165-70867728950e", "x", "-", "NULL", "{}", "%",
+        "user_01K6BZ9W8Q4N5R7T2V3X",
+        "auth0|507f1f77bcf86cd799439011",
+        "alice@example.com",
+        "Alice@example.com",
+        "алиса",
+        "爱丽丝",
+        "😀",
+        "a b",
+        "a'b\"c\\d",
+        "12345",
+        "0f8fad5b-d9cb-469f-a165-70867728950e",
+        "x",
+        "-",
+        "NULL",
+        "{}",
+        "%",
     ];
     for subject in subjects {
         let session = NewSession::of(subject).create(&auth).await?;
@@ -176,8 +193,14 @@ async fn cause_4_subjects_are_text(world: &Shared) -> Result<()> {
     }
     // Pairs, not concatenations: no issuer and subject run into one another.
     let mut pairs = std::collections::HashSet::new();
-    for (issuer, subject) in [("https://a.test", "b|c"), ("https://a.test|b", "c"), ("https://a.test/", "b|c"), ("https://a.testb", "|c")] {
-        let session = NewSession { issuer: issuer.to_owned(), ..NewSession::of(subject) }.create(&auth).await?;
+    for (issuer, subject) in [
+        ("https://a.test", "b|c"),
+        ("https://a.test|b", "c"),
+        ("https://a.test/", "b|c"),
+        ("https://a.testb", "|c"),
+    ] {
+        let session =
+            NewSession { issuer: issuer.to_owned(), ..NewSession::of(subject) }.create(&auth).await?;
         ensure!(pairs.insert(session.user_id), "{issuer} {subject}");
     }
     Ok(())
@@ -200,7 +223,12 @@ async fn cause_5_one_verification_whatever_the_providers_token_family(world: &Sh
     // And of the hundred requests of a signed-in user, none goes to the provider.
     let before = stub.token_requests().len();
     for _ in 0..100 {
-        frontend.mcp(Era::Modern).with(Door::Bearer, &session.token).call("whoami", json!({})).await?.tool_text()?;
+        frontend
+            .mcp(Era::Modern)
+            .with(Door::Bearer, &session.token)
+            .call("whoami", json!({}))
+            .await?
+            .tool_text()?;
     }
     assert_eq!(stub.token_requests().len(), before);
     Ok(())
@@ -221,7 +249,8 @@ async fn cause_6_no_pending_authentication_token_is_taken_for_a_sign_in(world: &
             ensure!(!answer.text().await?.contains("mcps_"));
         }
     }
-    let sessions: i64 = database.superuser().await?.query_one("SELECT count(*) FROM mcp.sessions", &[]).await?.get(0);
+    let sessions: i64 =
+        database.superuser().await?.query_one("SELECT count(*) FROM mcp.sessions", &[]).await?.get(0);
     assert_eq!(sessions, 0);
     Ok(())
 }
@@ -229,15 +258,27 @@ async fn cause_6_no_pending_authentication_token_is_taken_for_a_sign_in(world: &
 async fn unnoticed_1_nobody_makes_sessions_for_others(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let create = "SELECT * FROM mcp.create_session('https://idp.test', 'victim', '{}')";
-    let insert = "INSERT INTO mcp.sessions (session_id, user_id) VALUES (gen_random_uuid(), gen_random_uuid())";
+    let insert =
+        "INSERT INTO mcp.sessions (session_id, user_id) VALUES (gen_random_uuid(), gen_random_uuid())";
     for client in [database.exec().await?, database.application().await?] {
-        for statement in [create, insert, "UPDATE mcp.sessions SET subject = 'victim'", "DELETE FROM mcp.sessions", "TRUNCATE mcp.sessions"] {
+        for statement in [
+            create,
+            insert,
+            "UPDATE mcp.sessions SET subject = 'victim'",
+            "DELETE FROM mcp.sessions",
+            "TRUNCATE mcp.sessions",
+        ] {
             assert_eq!(sqlstate(client.simple_query(statement).await)?, "42501", "{statement}");
         }
     }
     // The login that may create does so through the function alone.
     let auth = database.auth().await?;
-    for statement in [insert, "UPDATE mcp.sessions SET subject = 'victim'", "DELETE FROM mcp.sessions", "SELECT * FROM mcp.sealed_tokens"] {
+    for statement in [
+        insert,
+        "UPDATE mcp.sessions SET subject = 'victim'",
+        "DELETE FROM mcp.sessions",
+        "SELECT * FROM mcp.sealed_tokens",
+    ] {
         assert_eq!(sqlstate(auth.simple_query(statement).await)?, "42501", "{statement}");
     }
     // Nor does membership lead further than it says: the logins cannot become one another.
@@ -279,7 +320,11 @@ async fn unnoticed_2_no_view_shows_what_is_not_yours(world: &Shared) -> Result<(
         )
         .await?;
     superuser.batch_execute("ROLLBACK").await?;
-    ensure!(open.is_empty(), "{:?} is open to everybody", open.iter().map(|row| row.get(0)).collect::<Vec<String>>());
+    ensure!(
+        open.is_empty(),
+        "{:?} is open to everybody",
+        open.iter().map(|row| row.get(0)).collect::<Vec<String>>()
+    );
     Ok(())
 }
 
@@ -289,7 +334,9 @@ async fn unnoticed_3_claims_settings_make_nobody_anybody(world: &Shared) -> Resu
     let alice = NewSession::of("alice").create(&auth).await?;
     let claims = json!({"sub": "alice", "user_id": alice.user_id, "role": "authenticated"}).to_string();
     application.execute("SELECT set_config('request.jwt.claims', $1, false)", &[&claims]).await?;
-    let row = application.query_one("SELECT mcp.user_id() IS NULL AND mcp.claims() IS NULL AND mcp.subject() IS NULL", &[]).await?;
+    let row = application
+        .query_one("SELECT mcp.user_id() IS NULL AND mcp.claims() IS NULL AND mcp.subject() IS NULL", &[])
+        .await?;
     ensure!(row.get::<_, bool>(0));
     Ok(())
 }
@@ -306,7 +353,8 @@ async fn unnoticed_4_concurrent_requests_keep_their_identities(world: &Shared) -
             let user = user.clone();
             calls.spawn(async move {
                 for _ in 0..25 {
-                    let me: Value = serde_json::from_str(&client.call("whoami", json!({})).await?.tool_text()?)?;
+                    let me: Value =
+                        serde_json::from_str(&client.call("whoami", json!({})).await?.tool_text()?)?;
                     ensure!(me["subject"] == user, "{user} is {me}");
                 }
                 Ok(())
@@ -330,7 +378,8 @@ async fn stored(superuser: &Client) -> Result<String> {
         .await?;
     let mut text = String::new();
     for table in tables {
-        let rows = superuser.query(&format!("SELECT t::text FROM {} t", table.get::<_, String>(0)), &[]).await?;
+        let rows =
+            superuser.query(&format!("SELECT t::text FROM {} t", table.get::<_, String>(0)), &[]).await?;
         text.extend(rows.iter().map(|row| row.get::<_, String>(0)));
     }
     Ok(text)
@@ -346,7 +395,10 @@ async fn unnoticed_5_nothing_is_stored_in_clear(world: &Shared) -> Result<()> {
     let stored = stored(&superuser).await?;
     ensure!(stored.contains("alice"), "the look finds what is there");
     for secret in [
-        &session.token, &refresh, &session.token[28..], &refresh[28..],
+        &session.token,
+        &refresh,
+        &session.token[28..],
+        &refresh[28..],
         new.oauth_data["access_token"].as_str().context("set")?,
         new.oauth_data["refresh_token"].as_str().context("set")?,
     ] {
@@ -403,7 +455,10 @@ async fn unnoticed_7_refresh_rotates_and_reuse_revokes(world: &Shared) -> Result
         let auth = &auth;
         async move {
             let row = auth
-                .query_one("SELECT status, access_token, refresh_token FROM mcp.refresh_session($1, 'client')", &[&token])
+                .query_one(
+                    "SELECT status, access_token, refresh_token FROM mcp.refresh_session($1, 'client')",
+                    &[&token],
+                )
                 .await?;
             let answer: (String, Option<String>, Option<String>) = (row.get(0), row.get(1), row.get(2));
             for secret in [&answer.1, &answer.2].into_iter().flatten() {
@@ -431,7 +486,10 @@ async fn unnoticed_7_refresh_rotates_and_reuse_revokes(world: &Shared) -> Result
     assert_eq!(status(&auth, &access).await?, "revoked");
     ensure!(refresh(second).await?.1.is_none());
     let audit: i64 = superuser
-        .query_one("SELECT count(*) FROM mcp.audit_log WHERE session_id = $1 AND event ~ 'reuse'", &[&session.id])
+        .query_one(
+            "SELECT count(*) FROM mcp.audit_log WHERE session_id = $1 AND event ~ 'reuse'",
+            &[&session.id],
+        )
         .await?
         .get(0);
     ensure!(audit >= 1, "an audit row says so");
@@ -467,10 +525,14 @@ async fn unnoticed_9_state_is_not_lost_between_writers(world: &Shared) -> Result
         writers.spawn(async move {
             for _ in 0..10 {
                 loop {
-                    let row = client.query_one("SELECT state, state_version FROM mcp.lookup_session($1)", &[&token]).await?;
+                    let row = client
+                        .query_one("SELECT state, state_version FROM mcp.lookup_session($1)", &[&token])
+                        .await?;
                     let (state, version): (Value, i64) = (row.get(0), row.get(1));
                     let next = json!({"n": state["n"].as_i64().unwrap_or(0) + 1});
-                    let row = client.query_one("SELECT mcp.set_session_state($1, $2, $3)", &[&token, &next, &version]).await?;
+                    let row = client
+                        .query_one("SELECT mcp.set_session_state($1, $2, $3)", &[&token, &next, &version])
+                        .await?;
                     if row.get::<_, Option<i64>>(0).is_some() {
                         break;
                     }
@@ -519,9 +581,13 @@ async fn unnoticed_12_a_user_without_a_subject_is_no_user(world: &Shared) -> Res
                 claims.insert("sub".to_owned(), subject.clone());
             }
         });
-        ensure!(Browser::new().sign_in(&frontend.url(), "alice@example.com").await.is_err(), "subject {what}");
+        ensure!(
+            Browser::new().sign_in(&frontend.url(), "alice@example.com").await.is_err(),
+            "subject {what}"
+        );
     }
-    let sessions: i64 = database.superuser().await?.query_one("SELECT count(*) FROM mcp.sessions", &[]).await?.get(0);
+    let sessions: i64 =
+        database.superuser().await?.query_one("SELECT count(*) FROM mcp.sessions", &[]).await?.get(0);
     assert_eq!(sessions, 0);
     Ok(())
 }

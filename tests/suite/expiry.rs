@@ -86,10 +86,16 @@ async fn use_slides_the_expiry(world: &Shared) -> Result<()> {
 
 async fn use_soon_after_use_writes_nothing(world: &Shared) -> Result<()> {
     let database = world.database().await?;
-    let (auth, exec, superuser) = (database.auth().await?, database.exec().await?, database.superuser().await?);
+    let (auth, exec, superuser) =
+        (database.auth().await?, database.exec().await?, database.superuser().await?);
     let session = NewSession::of("alice").create(&auth).await?;
     let version = || async {
-        let row = superuser.query_one("SELECT xmin::text, ctid::text FROM mcp.sessions WHERE session_id = $1", &[&session.id]).await?;
+        let row = superuser
+            .query_one(
+                "SELECT xmin::text, ctid::text FROM mcp.sessions WHERE session_id = $1",
+                &[&session.id],
+            )
+            .await?;
         Ok::<(String, String), anyhow::Error>((row.get(0), row.get(1)))
     };
     let before = version().await?;
@@ -136,14 +142,21 @@ async fn absolute_limit_ends_a_session_however_much_it_is_used(world: &Shared) -
 async fn sliding_stops_at_the_absolute_limit(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let auth = database.auth().await?;
-    let new = NewSession { ttl: Some("1 hour".into()), max_lifetime: Some("90 minutes".into()), ..NewSession::of("alice") };
+    let new = NewSession {
+        ttl: Some("1 hour".into()),
+        max_lifetime: Some("90 minutes".into()),
+        ..NewSession::of("alice")
+    };
     let session = new.create(&auth).await?;
     age(&database, &session, "45 minutes").await?;
     auth.query_one("SELECT mcp.touch_session($1)", &[&session.token]).await?;
     let row = database
         .superuser()
         .await?
-        .query_one("SELECT expires_at = absolute_expires_at FROM mcp.sessions WHERE session_id = $1", &[&session.id])
+        .query_one(
+            "SELECT expires_at = absolute_expires_at FROM mcp.sessions WHERE session_id = $1",
+            &[&session.id],
+        )
         .await?;
     ensure!(row.get::<_, bool>(0));
     Ok(())
@@ -163,7 +176,9 @@ async fn revoked_between_two_calls(world: &Shared) -> Result<()> {
         let session = NewSession::of(way).at(&resource(&frontend).await).create(&auth).await?;
         whoami(&frontend, &session).await?.tool_text()?;
         if way == "its token" {
-            ensure!(auth.query_one("SELECT mcp.revoke_session($1)", &[&session.token]).await?.get::<_, bool>(0));
+            ensure!(
+                auth.query_one("SELECT mcp.revoke_session($1)", &[&session.token]).await?.get::<_, bool>(0)
+            );
             ensure!(
                 !auth.query_one("SELECT mcp.revoke_session($1)", &[&session.token]).await?.get::<_, bool>(0),
                 "a session ends once"
@@ -179,10 +194,15 @@ async fn revoked_between_two_calls(world: &Shared) -> Result<()> {
         sessions.push(NewSession::of("dave").at(&resource(&frontend).await).create(&auth).await?);
     }
     let ended = auth
-        .query_one("SELECT mcp.revoke_user_sessions($1, keep => $2)", &[&sessions[0].user_id, &sessions[1].id])
+        .query_one(
+            "SELECT mcp.revoke_user_sessions($1, keep => $2)",
+            &[&sessions[0].user_id, &sessions[1].id],
+        )
         .await?;
     assert_eq!(ended.get::<_, i64>(0), 2);
-    for (session, expected) in sessions.iter().zip([StatusCode::UNAUTHORIZED, StatusCode::OK, StatusCode::UNAUTHORIZED]) {
+    for (session, expected) in
+        sessions.iter().zip([StatusCode::UNAUTHORIZED, StatusCode::OK, StatusCode::UNAUTHORIZED])
+    {
         assert_eq!(whoami(&frontend, session).await?.status, expected);
     }
     Ok(())
@@ -197,11 +217,15 @@ async fn revoked_by_the_user_between_two_calls(world: &Shared) -> Result<()> {
     let of_bob = NewSession::of("bob").create(&auth).await?;
     auth.batch_execute("BEGIN").await?;
     auth.query_one("SELECT mcp.enter($1)", &[&mine.token]).await?;
-    let rows = auth.query("SELECT session_id, current FROM mcp.my_sessions ORDER BY current DESC", &[]).await?;
+    let rows =
+        auth.query("SELECT session_id, current FROM mcp.my_sessions ORDER BY current DESC", &[]).await?;
     assert_eq!(rows.len(), 3, "mine and nobody else's");
     assert_eq!((rows[0].get::<_, uuid::Uuid>(0), rows[0].get::<_, bool>(1)), (mine.id, true));
     ensure!(auth.query_one("SELECT mcp.end_session($1)", &[&other.id]).await?.get::<_, bool>(0));
-    ensure!(!auth.query_one("SELECT mcp.end_session($1)", &[&of_bob.id]).await?.get::<_, bool>(0), "Bob's is not mine");
+    ensure!(
+        !auth.query_one("SELECT mcp.end_session($1)", &[&of_bob.id]).await?.get::<_, bool>(0),
+        "Bob's is not mine"
+    );
     auth.batch_execute("COMMIT").await?;
     assert_eq!(status(&auth, &other.token).await?, "revoked");
     assert_eq!(status(&auth, &of_bob.token).await?, "active");
@@ -222,7 +246,12 @@ fn assert_ended(answer: &Answer, reason: &str) -> Result<()> {
     ensure!(answer.status == StatusCode::UNAUTHORIZED, "{} {}", answer.status, answer.text);
     ensure!(answer.text.contains(reason), "expected {reason} in {}", answer.text);
     let challenge = answer.header("www-authenticate").context("a 401 without a challenge")?;
-    for part in ["Bearer ", "error=\"invalid_token\"", "resource_metadata=\"", "/.well-known/oauth-protected-resource"] {
+    for part in [
+        "Bearer ",
+        "error=\"invalid_token\"",
+        "resource_metadata=\"",
+        "/.well-known/oauth-protected-resource",
+    ] {
         ensure!(challenge.contains(part), "no {part} in {challenge}");
     }
     Ok(())
@@ -246,7 +275,8 @@ async fn each_end_is_named_to_the_client(world: &Shared) -> Result<()> {
     for era in [Era::Modern, Era::Legacy] {
         for door in [Door::Bearer, Door::Header] {
             for (session, reason) in [(&expired, "expired"), (&revoked, "revoked"), (&unknown, "unknown")] {
-                for (method, params) in [("tools/call", json!({"name": "whoami"})), ("tools/list", json!({}))] {
+                for (method, params) in [("tools/call", json!({"name": "whoami"})), ("tools/list", json!({}))]
+                {
                     let answer = frontend.mcp(era).with(door, &session.token).request(method, params).await?;
                     assert_ended(&answer, reason).with_context(|| format!("{era:?} {door:?} {method}"))?;
                 }
@@ -277,7 +307,10 @@ async fn ended_sessions_never_come_back(world: &Shared) -> Result<()> {
         auth.query_one("SELECT mcp.set_session_oauth_data($1, '{}')", &[&session.token]).await?.get(0);
     ensure!(!kept);
     let row = auth
-        .query_one("SELECT status, access_token FROM mcp.refresh_session($1, 'client')", &[&session.refresh_token])
+        .query_one(
+            "SELECT status, access_token FROM mcp.refresh_session($1, 'client')",
+            &[&session.refresh_token],
+        )
         .await?;
     assert_ne!(row.get::<_, String>(0), "active");
     ensure!(row.get::<_, Option<String>>(1).is_none(), "a revoked session gives no successor");
@@ -290,9 +323,13 @@ async fn touch_and_lookup_agree(world: &Shared) -> Result<()> {
     let auth = database.auth().await?;
     let session = NewSession::of("alice").create(&auth).await?;
     age(&database, &session, "12 hours").await?;
-    let touched: String = auth.query_one("SELECT mcp.touch_session($1)::text", &[&session.token]).await?.get(0);
+    let touched: String =
+        auth.query_one("SELECT mcp.touch_session($1)::text", &[&session.token]).await?.get(0);
     let row = auth
-        .query_one("SELECT expires_at::text, updated_at > created_at FROM mcp.lookup_session($1)", &[&session.token])
+        .query_one(
+            "SELECT expires_at::text, updated_at > created_at FROM mcp.lookup_session($1)",
+            &[&session.token],
+        )
         .await?;
     assert_eq!(row.get::<_, String>(0), touched);
     ensure!(row.get::<_, bool>(1));
@@ -312,10 +349,8 @@ async fn clean_up_deletes_what_has_ended_and_nothing_else(world: &Shared) -> Res
     let revoked = NewSession::of("revoked").create(&auth).await?;
     auth.query_one("SELECT mcp.revoke_session($1)", &[&revoked.token]).await?;
 
-    let older: i64 = auth
-        .query_one("SELECT mcp.cleanup_expired_sessions(older_than => '3 days')", &[])
-        .await?
-        .get(0);
+    let older: i64 =
+        auth.query_one("SELECT mcp.cleanup_expired_sessions(older_than => '3 days')", &[]).await?.get(0);
     assert_eq!(older, 0, "they ended a day ago");
     let mut deleted = 0;
     loop {
@@ -353,7 +388,10 @@ async fn wrong_resource_is_told_apart(world: &Shared) -> Result<()> {
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     ensure!(answer.header("www-authenticate").is_some_and(|challenge| challenge.contains("invalid_token")));
     let row = auth
-        .query_one("SELECT status, user_id FROM mcp.lookup_session($1, $2)", &[&elsewhere.token, &"https://third.test"])
+        .query_one(
+            "SELECT status, user_id FROM mcp.lookup_session($1, $2)",
+            &[&elsewhere.token, &"https://third.test"],
+        )
         .await?;
     assert_eq!(row.get::<_, String>(0), "wrong_resource");
     ensure!(row.get::<_, Option<uuid::Uuid>>(1).is_none(), "whose it is, is not told where it does not hold");

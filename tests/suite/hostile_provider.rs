@@ -41,7 +41,11 @@ pub fn tests(world: &Shared) -> Trials {
 }
 
 /// Signs in up to the callback with everything in order, lets `set` break the provider, and goes on.
-async fn callback_with(frontend: &Frontend, stub: &StubProvider, set: impl FnOnce(&StubProvider)) -> Result<Page> {
+async fn callback_with(
+    frontend: &Frontend,
+    stub: &StubProvider,
+    set: impl FnOnce(&StubProvider),
+) -> Result<Page> {
     stub.behave();
     let browser = Browser::new();
     let callback = browser.sign_in_to_callback(&frontend.url(), "alice@example.com").await?;
@@ -49,7 +53,11 @@ async fn callback_with(frontend: &Frontend, stub: &StubProvider, set: impl FnOnc
     let start = Instant::now();
     let page = browser.step(callback.as_str()).await?;
     ensure!(start.elapsed() < DEADLINE, "answered after {:?}", start.elapsed());
-    ensure!(!page.text.contains("secret-internal-detail"), "what the provider said is not passed on: {}", page.text);
+    ensure!(
+        !page.text.contains("secret-internal-detail"),
+        "what the provider said is not passed on: {}",
+        page.text
+    );
     ensure!(!page.text.contains("mcps_"), "a session in {}", page.text);
     Ok(page)
 }
@@ -102,7 +110,9 @@ async fn provider_that_comes_back_signs_in_again(world: &Shared) -> Result<()> {
 }
 
 async fn token_endpoint_that_fails_is_a_503(world: &Shared) -> Result<()> {
-    for fault in [Fault::Status(500), Fault::Status(502), Fault::Status(503), Fault::Status(429), Fault::Close] {
+    for fault in
+        [Fault::Status(500), Fault::Status(502), Fault::Status(503), Fault::Status(429), Fault::Close]
+    {
         assert_unavailable(world, fault).await?;
     }
     Ok(())
@@ -208,7 +218,7 @@ async fn key_set_that_fails_is_a_503(world: &Shared) -> Result<()> {
     Ok(())
 }
 
-async fn assert_token_refused(world: &Shared, cases: Vec<(String, Box<dyn Fn(&StubProvider) + Send>)>, workos: bool) -> Result<()> {
+async fn assert_token_refused(world: &Shared, cases: Vec<Case>, workos: bool) -> Result<()> {
     let database = world.database().await?;
     let stub = StubProvider::start().await?;
     let settings = world.settings(&database)?;
@@ -228,20 +238,29 @@ async fn assert_token_refused(world: &Shared, cases: Vec<(String, Box<dyn Fn(&St
 type Case = (String, Box<dyn Fn(&StubProvider) + Send>);
 
 fn signing_cases() -> Vec<Case> {
-    [Signing::None, Signing::Hs256WithPublicKey, Signing::ForeignKey, Signing::UnknownKid, Signing::EmbeddedKey]
-        .into_iter()
-        .map(|signing| -> Case { (format!("{signing:?}"), Box::new(move |stub| stub.sign(signing))) })
-        .collect()
+    [
+        Signing::None,
+        Signing::Hs256WithPublicKey,
+        Signing::ForeignKey,
+        Signing::UnknownKid,
+        Signing::EmbeddedKey,
+    ]
+    .into_iter()
+    .map(|signing| -> Case { (format!("{signing:?}"), Box::new(move |stub| stub.sign(signing))) })
+    .collect()
 }
 
 fn claim(name: &'static str, value: serde_json::Value) -> Case {
     let what = format!("{name} = {value}");
-    (what, Box::new(move |stub| {
-        let value = value.clone();
-        stub.forge(move |claims| {
-            claims.insert(name.to_owned(), value.clone());
-        });
-    }))
+    (
+        what,
+        Box::new(move |stub| {
+            let value = value.clone();
+            stub.forge(move |claims| {
+                claims.insert(name.to_owned(), value.clone());
+            });
+        }),
+    )
 }
 
 fn without(name: &'static str) -> Case {
@@ -253,12 +272,15 @@ async fn forged_signatures_sign_nobody_in(world: &Shared) -> Result<()> {
 }
 
 async fn forged_claims_sign_nobody_in(world: &Shared) -> Result<()> {
-    let issuer_with_slash: Case = ("iss with a slash".to_owned(), Box::new(|stub| {
-        let issuer = format!("{}/", stub.issuer());
-        stub.forge(move |claims| {
-            claims.insert("iss".to_owned(), json!(issuer));
-        });
-    }));
+    let issuer_with_slash: Case = (
+        "iss with a slash".to_owned(),
+        Box::new(|stub| {
+            let issuer = format!("{}/", stub.issuer());
+            stub.forge(move |claims| {
+                claims.insert("iss".to_owned(), json!(issuer));
+            });
+        }),
+    );
     let cases = vec![
         claim("nonce", json!("another sign-in's nonce")),
         claim("nonce", json!("")),
@@ -298,7 +320,10 @@ async fn workos_faults_sign_nobody_in(world: &Shared) -> Result<()> {
         Fault::Flood,
         Fault::Body("text/html", "<h1>hello</h1>".to_owned()),
         Fault::Body("application/json", "{}".to_owned()),
-        Fault::Body("application/json", r#"{"code": "server_error", "message": "secret-internal-detail"}"#.to_owned()),
+        Fault::Body(
+            "application/json",
+            r#"{"code": "server_error", "message": "secret-internal-detail"}"#.to_owned(),
+        ),
         Fault::Body("application/json", r#"{"user": {"id": ""}, "access_token": ""}"#.to_owned()),
     ] {
         let what = format!("{fault:?}");
@@ -338,7 +363,8 @@ async fn redirects_of_the_token_endpoint_are_not_followed(world: &Shared) -> Res
     let (frontend, stub) = world.stubbed(&database).await?;
     let elsewhere = StubProvider::start().await?;
     let target = format!("{}/token", elsewhere.issuer());
-    let page = callback_with(&frontend, &stub, |stub| stub.fail(Endpoint::Token, Fault::Redirect(target))).await?;
+    let page =
+        callback_with(&frontend, &stub, |stub| stub.fail(Endpoint::Token, Fault::Redirect(target))).await?;
     assert!(!page.status.is_success(), "{}", page.status);
     assert_eq!(elsewhere.token_requests(), Vec::<String>::new(), "the code went to another host");
     assert_nobody(&database, "a redirected token request").await
@@ -354,7 +380,11 @@ async fn liveness_does_not_depend_on_the_provider(world: &Shared) -> Result<()> 
     // No request of a signed-in user asks the provider anything.
     let client = frontend.mcp(tests::mcp::Era::Modern).with(tests::mcp::Door::Bearer, &session.token);
     client.call("whoami", json!({})).await?.tool_text()?;
-    for url in [format!("{}/healthz", frontend.url()), format!("{}/live", frontend.admin_url()), format!("{}/ready", frontend.admin_url())] {
+    for url in [
+        format!("{}/healthz", frontend.url()),
+        format!("{}/live", frontend.admin_url()),
+        format!("{}/ready", frontend.admin_url()),
+    ] {
         let status = reqwest::get(&url).await?.status();
         ensure!(status == StatusCode::OK, "{url}: {status}");
     }

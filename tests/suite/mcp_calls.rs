@@ -32,7 +32,11 @@ async fn signed_in(world: &Shared, scopes: &[&str]) -> Result<(tests::frontend::
     let database = world.database().await?;
     let frontend = world.frontend(&database).await?;
     let auth = database.auth().await?;
-    let session = NewSession::of("alice").at(&format!("{}/mcp/v1", frontend.url())).scoped(scopes).create(&auth).await?;
+    let session = NewSession::of("alice")
+        .at(&format!("{}/mcp/v1", frontend.url()))
+        .scoped(scopes)
+        .create(&auth)
+        .await?;
     Ok((frontend, session.token))
 }
 
@@ -42,7 +46,12 @@ async fn both_eras_list_and_call(world: &Shared) -> Result<()> {
         for door in [Door::Bearer, Door::Header] {
             let client = frontend.mcp(era).with(door, &token);
             let list = client.request("tools/list", json!({})).await?.result()?;
-            let names: Vec<_> = list["tools"].as_array().into_iter().flatten().filter_map(|tool| tool["name"].as_str()).collect();
+            let names: Vec<_> = list["tools"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|tool| tool["name"].as_str())
+                .collect();
             let mut sorted = names.clone();
             sorted.sort_unstable();
             assert_eq!(names, sorted, "ordered by name");
@@ -55,12 +64,23 @@ async fn both_eras_list_and_call(world: &Shared) -> Result<()> {
                 assert_eq!(list["cacheScope"], "private", "what a caller may call is nobody else's");
                 ensure!(list["ttlMs"].is_u64());
             } else {
-                ensure!(result.get("resultType").is_none(), "the older revision knows no resultType: {result}");
+                ensure!(
+                    result.get("resultType").is_none(),
+                    "the older revision knows no resultType: {result}"
+                );
             }
         }
     }
-    let discover = frontend.mcp(Era::Modern).with(Door::Bearer, &token).request("server/discover", json!({})).await?.result()?;
-    ensure!(discover["supportedVersions"].as_array().is_some_and(|versions| versions.contains(&json!(MODERN))), "{discover}");
+    let discover = frontend
+        .mcp(Era::Modern)
+        .with(Door::Bearer, &token)
+        .request("server/discover", json!({}))
+        .await?
+        .result()?;
+    ensure!(
+        discover["supportedVersions"].as_array().is_some_and(|versions| versions.contains(&json!(MODERN))),
+        "{discover}"
+    );
     ensure!(discover["capabilities"]["tools"].is_object());
     Ok(())
 }
@@ -74,7 +94,8 @@ async fn legacy_initialize_needs_no_transport_session(world: &Shared) -> Result<
         assert_eq!(answer.result()?["protocolVersion"], version);
         ensure!(answer.header("mcp-session-id").is_none(), "no transport session is minted");
     }
-    let initialized = client.post(json!({"jsonrpc": "2.0", "method": "notifications/initialized"}).to_string()).await?;
+    let initialized =
+        client.post(json!({"jsonrpc": "2.0", "method": "notifications/initialized"}).to_string()).await?;
     assert_eq!((initialized.status, initialized.text.as_str()), (StatusCode::ACCEPTED, ""));
     assert_eq!(client.request("ping", json!({})).await?.result()?, json!({}));
     // One that an older server minted is nothing to us: ignored, not refused.
@@ -97,7 +118,10 @@ async fn no_credential_is_challenged(world: &Shared) -> Result<()> {
             ensure!(answer.status.is_client_error(), "{} {}", answer.status, answer.text);
             if answer.status == StatusCode::UNAUTHORIZED {
                 let challenge = answer.header("www-authenticate").unwrap_or_default();
-                ensure!(challenge.starts_with("Bearer ") && challenge.contains("resource_metadata=\""), "{challenge}");
+                ensure!(
+                    challenge.starts_with("Bearer ") && challenge.contains("resource_metadata=\""),
+                    "{challenge}"
+                );
             }
         }
         let bare = frontend.mcp(era).call("whoami", json!({})).await?;
@@ -163,9 +187,20 @@ async fn missing_scope_is_a_403_that_names_it(world: &Shared) -> Result<()> {
 
 async fn tools_say_what_they_are(world: &Shared) -> Result<()> {
     let (frontend, token) = signed_in(world, &[]).await?;
-    let list = frontend.mcp(Era::Modern).with(Door::Bearer, &token).request("tools/list", json!({})).await?.result()?;
+    let list = frontend
+        .mcp(Era::Modern)
+        .with(Door::Bearer, &token)
+        .request("tools/list", json!({}))
+        .await?
+        .result()?;
     let tool = |name: &str| {
-        list["tools"].as_array().into_iter().flatten().find(|tool| tool["name"] == name).cloned().unwrap_or_default()
+        list["tools"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|tool| tool["name"] == name)
+            .cloned()
+            .unwrap_or_default()
     };
     let add = tool("add_note");
     assert_eq!(add["description"], "Adds a note.");
@@ -175,8 +210,13 @@ async fn tools_say_what_they_are(world: &Shared) -> Result<()> {
     ensure!(add["annotations"]["readOnlyHint"] != true, "{add}");
     assert_eq!(tool("list_notes")["annotations"]["readOnlyHint"], true, "STABLE is announced");
     let echo = tool("echo");
-    ensure!(echo["inputSchema"]["required"].as_array().is_none_or(Vec::is_empty), "defaults are not required: {echo}");
-    for (argument, kind) in [("number", "integer"), ("flag", "boolean"), ("list", "array"), ("amount", "number")] {
+    ensure!(
+        echo["inputSchema"]["required"].as_array().is_none_or(Vec::is_empty),
+        "defaults are not required: {echo}"
+    );
+    for (argument, kind) in
+        [("number", "integer"), ("flag", "boolean"), ("list", "array"), ("amount", "number")]
+    {
         let schema = echo["inputSchema"]["properties"][argument].to_string();
         ensure!(schema.contains(kind), "{argument}: {schema}");
     }
@@ -212,7 +252,16 @@ async fn tool_errors_carry_the_message_alone(world: &Shared) -> Result<()> {
         let client = frontend.mcp(era).with(Door::Bearer, &token);
         let answer = client.call("fail", json!({"message": "what the user should know"})).await?;
         assert_eq!(answer.tool_error()?, "what the user should know");
-        for inside in ["internal-detail", "internal-hint", "P0077", "PL/pgSQL", "CONTEXT", "SQL statement", ".rs:", "app.fail"] {
+        for inside in [
+            "internal-detail",
+            "internal-hint",
+            "P0077",
+            "PL/pgSQL",
+            "CONTEXT",
+            "SQL statement",
+            ".rs:",
+            "app.fail",
+        ] {
             ensure!(!answer.text.contains(inside), "{inside} reached the client: {}", answer.text);
         }
     }
@@ -253,7 +302,8 @@ async fn read_only_tools_cannot_write(world: &Shared) -> Result<()> {
 async fn foreign_origin_and_host_are_refused(world: &Shared) -> Result<()> {
     let (frontend, token) = signed_in(world, &[]).await?;
     let client = || frontend.mcp(Era::Modern).with(Door::Bearer, &token);
-    for origin in ["https://evil.test", "null", "http://127.0.0.1.evil.test", "http://127.0.0.1:1", "garbage"] {
+    for origin in ["https://evil.test", "null", "http://127.0.0.1.evil.test", "http://127.0.0.1:1", "garbage"]
+    {
         let answer = client().header("origin", origin).call("whoami", json!({})).await?;
         assert_eq!(answer.status, StatusCode::FORBIDDEN, "{origin}: {}", answer.text);
     }
@@ -264,7 +314,9 @@ async fn foreign_origin_and_host_are_refused(world: &Shared) -> Result<()> {
         let anonymous = frontend.mcp(Era::Modern).header("host", host).call("whoami", json!({})).await?;
         assert_eq!(anonymous.status, StatusCode::FORBIDDEN);
     }
-    for headers in [("x-forwarded-host", "evil.test"), ("x-forwarded-proto", "https"), ("forwarded", "host=evil.test")] {
+    for headers in
+        [("x-forwarded-host", "evil.test"), ("x-forwarded-proto", "https"), ("forwarded", "host=evil.test")]
+    {
         let answer = frontend.mcp(Era::Modern).header(headers.0, headers.1).call("whoami", json!({})).await?;
         let challenge = answer.header("www-authenticate").unwrap_or_default();
         ensure!(challenge.contains(&frontend.url()) && !challenge.contains("evil"), "{challenge}");
@@ -281,19 +333,30 @@ async fn preflight_is_answered_before_authentication(world: &Shared) -> Result<(
             .request(Method::OPTIONS, format!("{}/mcp/v1", frontend.url()))
             .header("origin", origin)
             .header("access-control-request-method", "POST")
-            .header("access-control-request-headers", "authorization, content-type, mcp-protocol-version, mcp-method, mcp-name")
+            .header(
+                "access-control-request-headers",
+                "authorization, content-type, mcp-protocol-version, mcp-method, mcp-name",
+            )
             .send()
     };
     let allowed = preflight("https://app.test").await?;
     ensure!(allowed.status().is_success());
     assert_eq!(allowed.headers()["access-control-allow-origin"], "https://app.test");
     let headers = allowed.headers()["access-control-allow-headers"].to_str()?.to_lowercase();
-    for header in ["authorization", "content-type", "mcp-protocol-version", "mcp-method", "mcp-name", "x-mcp-session-id"] {
+    for header in [
+        "authorization",
+        "content-type",
+        "mcp-protocol-version",
+        "mcp-method",
+        "mcp-name",
+        "x-mcp-session-id",
+    ] {
         ensure!(headers.contains(header), "{header} is not allowed: {headers}");
     }
     let foreign = preflight("https://evil.test").await?;
     ensure!(!foreign.headers().contains_key("access-control-allow-origin"));
-    let answer = frontend.mcp(Era::Modern).header("origin", "https://app.test").call("whoami", json!({})).await?;
+    let answer =
+        frontend.mcp(Era::Modern).header("origin", "https://app.test").call("whoami", json!({})).await?;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.test"));
     let exposed = answer.header("access-control-expose-headers").unwrap_or_default().to_lowercase();
@@ -324,10 +387,24 @@ async fn other_methods_are_refused(world: &Shared) -> Result<()> {
 
 async fn unknown_paths_are_404(world: &Shared) -> Result<()> {
     let (frontend, _) = signed_in(world, &[]).await?;
-    for path in ["/", "/nothing", "/mcp", "/mcp/v2", "/auth", "/metrics", "/live", "/ready", "/mcp/v1/../../etc/passwd", "/%00"] {
+    for path in [
+        "/",
+        "/nothing",
+        "/mcp",
+        "/mcp/v2",
+        "/auth",
+        "/metrics",
+        "/live",
+        "/ready",
+        "/mcp/v1/../../etc/passwd",
+        "/%00",
+    ] {
         let status = reqwest::get(format!("{}{path}", frontend.url())).await?.status();
         ensure!(status.is_client_error() || (path == "/" && status.is_success()), "{path}: {status}");
-        ensure!(path != "/metrics" || status == StatusCode::NOT_FOUND, "metrics are the admin listener's alone");
+        ensure!(
+            path != "/metrics" || status == StatusCode::NOT_FOUND,
+            "metrics are the admin listener's alone"
+        );
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use tests::cluster::{SUPERUSER, Stop};
+use tests::cluster::{Cluster, SUPERUSER, Stop};
 use tests::ledger::{self, Leak};
 
 use crate::world::{self, Shared, Trials};
@@ -18,14 +18,12 @@ async fn no_secret_in_any_log_dump_or_data_file(world: &Shared) -> Result<()> {
         return Ok(());
     };
     let counts = ledger::counts();
-    let dump = cluster.directory().join("dump.sql");
-    let mut pg_dumpall = cluster.program("pg_dumpall", SUPERUSER);
-    pg_dumpall.command().arg("--file").arg(&dump);
-    tokio::task::block_in_place(|| pg_dumpall.run())?;
-    let dumped = std::fs::metadata(&dump)?.len();
+    let databases = databases(cluster).await?;
+    let dumped = tokio::task::block_in_place(|| dump(cluster, &busiest(&databases)))?;
     // Everything must be on disk before the files are read.
     tokio::task::block_in_place(|| cluster.stop(Stop::Fast))?;
 
+    world.keep_log(cluster)?;
     let (mut leaks, mut read) = search(world.logs())?;
     let (more, and_more) = search(cluster.directory())?;
     leaks.extend(more);
@@ -49,6 +47,48 @@ async fn no_secret_in_any_log_dump_or_data_file(world: &Shared) -> Result<()> {
             .join("\n")
     );
     Ok(())
+}
+
+/// The databases of the tests, each with the number of sessions in it.
+async fn databases(cluster: &Cluster) -> Result<Vec<(String, i64)>> {
+    let superuser = cluster.superuser(SUPERUSER).await?;
+    let rows = superuser.query("SELECT datname FROM pg_database WHERE datname LIKE 'test\\_%'", &[]).await?;
+    let mut databases = Vec::new();
+    for row in rows {
+        let name: String = row.get(0);
+        let client = cluster.superuser(&name).await?;
+        // A test may have dropped the extension.
+        let there = client.query_one("SELECT to_regclass('mcp.sessions') IS NOT NULL", &[]).await?;
+        if there.get(0) {
+            databases.push((name, client.query_one("SELECT count(*) FROM mcp.sessions", &[]).await?.get(0)));
+        }
+    }
+    Ok(databases)
+}
+
+/// As many as are worth the time of dumping them; the data files of all are searched.
+fn busiest(databases: &[(String, i64)]) -> Vec<&str> {
+    let mut databases: Vec<_> = databases.iter().collect();
+    databases.sort_by_key(|(_, sessions)| -sessions);
+    databases.iter().take(10).map(|(name, _)| name.as_str()).collect()
+}
+
+/// Dumps the roles and these databases beside the data, and says how many bytes that made.
+fn dump(cluster: &Cluster, databases: &[&str]) -> Result<u64> {
+    let mut dumped = 0;
+    let roles = cluster.directory().join("dump.roles.sql");
+    let mut program = cluster.program("pg_dumpall", SUPERUSER);
+    program.command().args(["--roles-only", "--file"]).arg(&roles);
+    program.run()?;
+    dumped += std::fs::metadata(&roles)?.len();
+    for database in databases {
+        let file = cluster.directory().join(format!("dump.{database}.sql"));
+        let mut program = cluster.program("pg_dump", database);
+        program.command().arg("--file").arg(&file);
+        program.run()?;
+        dumped += std::fs::metadata(&file)?.len();
+    }
+    Ok(dumped)
 }
 
 fn search(directory: &Path) -> Result<(Vec<Leak>, u64)> {

@@ -71,10 +71,12 @@ async fn two_users_through_one_pooled_connection(world: &Shared) -> Result<()> {
         added += done??;
     }
     let superuser = database.superuser().await?;
-    let row = superuser
-        .query_one("SELECT count(*), count(DISTINCT owner) FROM app.notes", &[])
-        .await?;
-    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (i64::try_from(added)?, 2), "no note lost or doubled");
+    let row = superuser.query_one("SELECT count(*), count(DISTINCT owner) FROM app.notes", &[]).await?;
+    assert_eq!(
+        (row.get::<_, i64>(0), row.get::<_, i64>(1)),
+        (i64::try_from(added)?, 2),
+        "no note lost or doubled"
+    );
     let backends = superuser
         .query_one(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND usename = 'mcp_frontend_exec'",
@@ -134,7 +136,15 @@ async fn ten_thousand_sealed_calls_leave_the_backend_as_it_was(world: &Shared) -
         let result = match round % 4 {
             0 | 1 => call_tool(&exec, &user.token, "whoami", json!({})).await?,
             2 => call_tool(&exec, &user.token, "fail", json!({"message": "no"})).await?,
-            _ => call_tool(&exec, &user.token, "echo", json!({"list": ["a", "b"], "document": {"deep": [1, 2, 3]}})).await?,
+            _ => {
+                call_tool(
+                    &exec,
+                    &user.token,
+                    "echo",
+                    json!({"list": ["a", "b"], "document": {"deep": [1, 2, 3]}}),
+                )
+                .await?
+            }
         };
         ensure!((result["isError"] == true) == (round % 4 == 2), "{result}");
         if round == CALLS / 10 {

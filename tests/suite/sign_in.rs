@@ -39,9 +39,9 @@ async fn sessions(database: &Database<'_>) -> Result<i64> {
     Ok(database.superuser().await?.query_one("SELECT count(*) FROM mcp.sessions", &[]).await?.get(0))
 }
 
-/// A refused callback: a client error that is no page of a stack trace, and no session.
+/// A refused callback: a client error, and no session.
 async fn assert_refused(database: &Database<'_>, page: &Page) -> Result<()> {
-    assert_eq!(page.status, StatusCode::BAD_REQUEST, "{}", page.text);
+    assert!([400, 403].contains(&page.status.as_u16()), "{}: {}", page.status, page.text);
     assert!(!page.text.contains("mcps_"), "a refusal hands out nothing: {}", page.text);
     assert_eq!(sessions(database).await?, 0, "a refused callback leaves no session");
     Ok(())
@@ -125,7 +125,8 @@ async fn two_users_of_one_provider_are_two_users(world: &Shared) -> Result<()> {
         clients.push(frontend.mcp(Era::Modern).with(Door::Header, &session.token));
     }
     clients[0].call("add_note", json!({"body": "hello of Alice"})).await?.tool_text()?;
-    let [hers, his] = [clients[0].call("list_notes", json!({})).await?, clients[1].call("list_notes", json!({})).await?];
+    let [hers, his] =
+        [clients[0].call("list_notes", json!({})).await?, clients[1].call("list_notes", json!({})).await?];
     assert!(hers.tool_text()?.contains("hello of Alice"));
     assert_eq!(hers.result()?["structuredContent"]["rows"][0]["body"], "hello of Alice");
     assert!(!his.text.contains("hello of Alice"), "{}", his.text);
@@ -150,7 +151,8 @@ async fn one_subject_at_two_issuers_is_two_users(world: &Shared) -> Result<()> {
 async fn init_answers_programs_and_browsers(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let frontend = world.frontend(&database).await?;
-    let page = Browser::new().step(&format!("{}/auth/init?login_hint=alice@example.com", frontend.url())).await?;
+    let page =
+        Browser::new().step(&format!("{}/auth/init?login_hint=alice@example.com", frontend.url())).await?;
     assert_eq!(page.status, StatusCode::FOUND);
     let target = page.location()?.expect("a redirect has a target");
     assert_eq!(page.json()?["authorization_url"], target.as_str());
@@ -279,7 +281,8 @@ async fn code_works_once_even_with_the_cookies_of_the_first_time(world: &Shared)
 
         // A thief who copied cookies and callback before the browser used them; both go at once.
         let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
-        let init = http.get(format!("{}/auth/init?login_hint=alice@example.com", frontend.url())).send().await?;
+        let init =
+            http.get(format!("{}/auth/init?login_hint=alice@example.com", frontend.url())).send().await?;
         let cookies: Vec<String> = init
             .cookies()
             .map(|cookie| {
@@ -293,7 +296,8 @@ async fn code_works_once_even_with_the_cookies_of_the_first_time(world: &Shared)
             .sign_in_until(&provider, "alice@example.com", |url| url.path() == "/auth/callback")
             .await?;
         let attempts = (0..8).map(|_| {
-            let request = http.get(callback.clone()).header("cookie", &cookies).header("accept", "application/json");
+            let request =
+                http.get(callback.clone()).header("cookie", &cookies).header("accept", "application/json");
             tokio::spawn(request.send())
         });
         let mut statuses = Vec::new();
@@ -312,7 +316,10 @@ async fn code_works_once_even_with_the_cookies_of_the_first_time(world: &Shared)
         let won = statuses.iter().filter(|&&status| status == 200).count();
         // `oidc-provider` may also revoke the grant of a code that came twice; more than one may never win.
         ensure!(won <= 1, "workos {workos}: one code signed in {won} times: {statuses:?}");
-        ensure!(statuses.iter().all(|&status| status == 200 || status == 400), "workos {workos}: {statuses:?}");
+        ensure!(
+            statuses.iter().all(|&status| status == 200 || status == 400),
+            "workos {workos}: {statuses:?}"
+        );
         ensure!(sessions(&database).await? - before == i64::try_from(won)?, "workos {workos}");
     }
     Ok(())
@@ -350,7 +357,11 @@ async fn provider_refusal_reaches_the_user(world: &Shared) -> Result<()> {
         .append_pair("state", &state);
     let page = browser.html_step(refused.as_str()).await?;
     assert_refused(&database, &page).await?;
-    assert!(!page.text.contains("<script>alert"), "what the provider says is escaped or left out: {}", page.text);
+    assert!(
+        !page.text.contains("<script>alert"),
+        "what the provider says is escaped or left out: {}",
+        page.text
+    );
     Ok(())
 }
 
@@ -399,11 +410,15 @@ async fn issued_tokens_can_be_opened_by_their_session_alone(world: &Shared) -> R
     let frontend = world.frontend(&database).await?;
     let session = Browser::new().sign_in(&frontend.url(), "alice@example.com").await?;
     let data = note_provider_tokens(&database, &session.token).await?;
-    assert!(data["access_token"].is_string() && data["id_token"].is_string(), "what the provider issued is kept");
+    assert!(
+        data["access_token"].is_string() && data["id_token"].is_string(),
+        "what the provider issued is kept"
+    );
 
     let auth = database.auth().await?;
     auth.query_one("SELECT mcp.revoke_session($1)", &[&session.token]).await?;
-    let gone: Option<Value> = auth.query_one("SELECT mcp.session_oauth_data($1)", &[&session.token]).await?.get(0);
+    let gone: Option<Value> =
+        auth.query_one("SELECT mcp.session_oauth_data($1)", &[&session.token]).await?.get(0);
     assert_eq!(gone, None, "revocation shreds");
     Ok(())
 }
@@ -436,7 +451,8 @@ async fn each_sign_in_leaves_the_others_alive(world: &Shared) -> Result<()> {
         assert_eq!(whoami(&frontend, token).await?["subject"], "alice@example.com");
     }
     // Ending one ends that one.
-    let answer = reqwest::Client::new().post(format!("{}/auth/logout", frontend.url())).bearer_auth(&tokens[0]);
+    let answer =
+        reqwest::Client::new().post(format!("{}/auth/logout", frontend.url())).bearer_auth(&tokens[0]);
     assert!(answer.send().await?.status().is_success());
     for (token, status) in tokens.iter().zip([401, 200, 200]) {
         let call = frontend.mcp(Era::Legacy).with(Door::Bearer, token).call("whoami", json!({})).await?;

@@ -181,7 +181,10 @@ async fn killed_backend_is_a_503_and_the_next_call_works(world: &Shared) -> Resu
     kill(Pid::from_raw(backend), Signal::SIGKILL)?;
     let answer = call.await??;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{}", answer.text);
-    wait_until("the frontend to come back", RECOVERY, || async { Ok(whoami(&frontend, &token).await.is_ok()) }).await?;
+    wait_until("the frontend to come back", RECOVERY, || async {
+        Ok(whoami(&frontend, &token).await.is_ok())
+    })
+    .await?;
     drop(frontend);
     world.keep_log(&cluster)?;
     Ok(())
@@ -195,14 +198,18 @@ async fn two_frontends_serve_one_session(world: &Shared) -> Result<()> {
     let mut calls = tokio::task::JoinSet::new();
     for number in 0..200 {
         let frontend = if number % 2 == 0 { &first } else { &second };
-        let client = frontend.mcp(if number % 4 < 2 { Era::Modern } else { Era::Legacy }).with(Door::Header, &token);
-        calls.spawn(async move { client.call("add_note", json!({"body": format!("note {number}")})).await?.tool_text() });
+        let client =
+            frontend.mcp(if number % 4 < 2 { Era::Modern } else { Era::Legacy }).with(Door::Header, &token);
+        calls.spawn(async move {
+            client.call("add_note", json!({"body": format!("note {number}")})).await?.tool_text()
+        });
     }
     while let Some(call) = calls.join_next().await {
         call??;
     }
     for frontend in [&first, &second] {
-        let answer = frontend.mcp(Era::Modern).with(Door::Bearer, &token).call("list_notes", json!({})).await?;
+        let answer =
+            frontend.mcp(Era::Modern).with(Door::Bearer, &token).call("list_notes", json!({})).await?;
         assert_eq!(answer.result()?["structuredContent"]["rows"].as_array().map(Vec::len), Some(200));
     }
     Ok(())
@@ -217,10 +224,15 @@ async fn revocation_holds_on_every_replica_at_once(world: &Shared) -> Result<()>
         whoami(&first, &token).await?;
         whoami(&second, &token).await?;
         let (here, there) = if round % 2 == 0 { (&first, &second) } else { (&second, &first) };
-        let logout = reqwest::Client::new().post(format!("{}/auth/logout", here.url())).bearer_auth(&token).send().await?;
+        let logout = reqwest::Client::new()
+            .post(format!("{}/auth/logout", here.url()))
+            .bearer_auth(&token)
+            .send()
+            .await?;
         ensure!(logout.status().is_success());
         for frontend in [there, here] {
-            let answer = frontend.mcp(Era::Modern).with(Door::Bearer, &token).call("whoami", json!({})).await?;
+            let answer =
+                frontend.mcp(Era::Modern).with(Door::Bearer, &token).call("whoami", json!({})).await?;
             assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "no replica remembers what another ended");
         }
     }
@@ -248,7 +260,10 @@ async fn frontend_finishes_what_it_began_when_told_to_stop(world: &Shared) -> Re
     assert_eq!(call.await??.tool_text()?, "awake", "a call under way is answered");
     let status = tokio::task::block_in_place(|| frontend.wait(Duration::from_secs(15)))?;
     ensure!(status.success(), "ended with {status}");
-    ensure!(reqwest::get(format!("{}/healthz", frontend.url())).await.is_err(), "and nobody is let in any more");
+    ensure!(
+        reqwest::get(format!("{}/healthz", frontend.url())).await.is_err(),
+        "and nobody is let in any more"
+    );
     Ok(())
 }
 
@@ -329,12 +344,15 @@ async fn worker_cleans_up_and_restarts(world: &Shared) -> Result<()> {
         if round == 0 {
             // The worker fails, the postmaster starts another.
             superuser.execute("SELECT pg_terminate_backend($1)", &[&pid]).await?;
-            wait_until("another worker", RECOVERY, || async { Ok(worker().await?.is_some_and(|next| next != pid)) })
-                .await?;
+            wait_until("another worker", RECOVERY, || async {
+                Ok(worker().await?.is_some_and(|next| next != pid))
+            })
+            .await?;
         }
     }
     drop((auth, superuser));
-    tokio::task::block_in_place(|| cluster.stop(Stop::Fast)).context("a running worker must not hold up a stop")?;
+    tokio::task::block_in_place(|| cluster.stop(Stop::Fast))
+        .context("a running worker must not hold up a stop")?;
     world.keep_log(&cluster)?;
     Ok(())
 }
@@ -355,7 +373,9 @@ async fn wrong_settings_are_all_named_at_once(world: &Shared) -> Result<()> {
     let status = tokio::task::block_in_place(|| frontend.wait(Duration::from_secs(10)))?;
     assert_eq!(status.code(), Some(64), "{}", frontend.log_text());
     let said = frontend.log_text();
-    for name in ["MCP_BIND", "MCP_PUBLIC_URL", "MCP_SESSION_TTL_HOURS", "MCP_IDP", "MCP_LOG_FORMAT", "DATABASE_URL"] {
+    for name in
+        ["MCP_BIND", "MCP_PUBLIC_URL", "MCP_SESSION_TTL_HOURS", "MCP_IDP", "MCP_LOG_FORMAT", "DATABASE_URL"]
+    {
         ensure!(said.contains(name), "{name} is not named in:\n{said}");
     }
     ensure!(!said.contains(secret), "a secret is repeated in:\n{said}");

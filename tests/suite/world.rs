@@ -26,8 +26,10 @@ pub struct World {
     cluster: OnceCell<Cluster>,
     oidc: OnceCell<OidcProvider>,
     workos: OnceCell<WorkosEmulator>,
-    /// Logs outlive their clusters and frontends here, for the search at the end.
-    logs: TempDir,
+    /// Logs outlive their clusters and frontends here, for the search at the end; and the suite, in the directory
+    /// that `MCP_TEST_LOGS` names.
+    logs: PathBuf,
+    _temporary: Option<TempDir>,
     kept: Mutex<u32>,
     // Last: the parts above end while their runtime still runs.
     runtime: Runtime,
@@ -35,11 +37,22 @@ pub struct World {
 
 impl World {
     pub fn new() -> Result<Self> {
+        let (logs, temporary) = match std::env::var_os("MCP_TEST_LOGS") {
+            Some(directory) => {
+                std::fs::create_dir_all(&directory)?;
+                (PathBuf::from(directory), None)
+            }
+            None => {
+                let directory = tempfile::Builder::new().prefix("mcp-suite-logs-").tempdir()?;
+                (directory.path().to_owned(), Some(directory))
+            }
+        };
         Ok(Self {
             cluster: OnceCell::new(),
             oidc: OnceCell::new(),
             workos: OnceCell::new(),
-            logs: tempfile::Builder::new().prefix("mcp-suite-logs-").tempdir()?,
+            logs,
+            _temporary: temporary,
             kept: Mutex::new(0),
             runtime: tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build()?,
         })
@@ -68,7 +81,9 @@ impl World {
     /// The emulator of WorkOS.
     pub async fn workos(&self) -> Result<&WorkosEmulator> {
         self.workos
-            .get_or_try_init(|| async { tokio::task::block_in_place(|| WorkosEmulator::start(&WORKOS_USERS)) })
+            .get_or_try_init(|| async {
+                tokio::task::block_in_place(|| WorkosEmulator::start(&WORKOS_USERS))
+            })
             .await
     }
 
@@ -87,12 +102,12 @@ impl World {
 
     /// The settings of a frontend of `database`, without a provider.
     pub fn settings(&self, database: &Database<'_>) -> Result<Settings> {
-        Settings::new(database, self.logs.path())
+        Settings::new(database, &self.logs)
     }
 
     /// Where the logs are kept.
     pub fn logs(&self) -> &Path {
-        self.logs.path()
+        &self.logs
     }
 
     /// Copies the log of a cluster of one test before it goes.
@@ -102,7 +117,7 @@ impl World {
             *kept += 1;
             *kept
         };
-        let copy = self.logs.path().join(format!("cluster-{number}.log"));
+        let copy = self.logs.join(format!("cluster-{number}.log"));
         std::fs::copy(cluster.log(), &copy).context("cannot keep the cluster's log")?;
         Ok(copy)
     }

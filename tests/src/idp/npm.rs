@@ -113,7 +113,8 @@ fn launch(name: &str, arguments: &[&str]) -> Result<(Process, Value)> {
     output.read_line(&mut line)?;
     // Whatever it prints later is read and dropped, so that it never waits for a full pipe.
     std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
-    let hello = serde_json::from_str(&line).with_context(|| format!("{name} said {line:?} instead of where it is"))?;
+    let hello = serde_json::from_str(&line)
+        .with_context(|| format!("{name} said {line:?} instead of where it is"))?;
     Ok((process, hello))
 }
 

@@ -179,12 +179,18 @@ impl StubProvider {
     }
 
     /// Changes the discovery document.
-    pub fn forge_metadata(&self, forge: impl Fn(&mut serde_json::Map<String, Value>) + Send + Sync + 'static) {
+    pub fn forge_metadata(
+        &self,
+        forge: impl Fn(&mut serde_json::Map<String, Value>) + Send + Sync + 'static,
+    ) {
         self.script().metadata = Some(Arc::new(forge));
     }
 
     /// Changes the token response.
-    pub fn forge_response(&self, forge: impl Fn(&mut serde_json::Map<String, Value>) + Send + Sync + 'static) {
+    pub fn forge_response(
+        &self,
+        forge: impl Fn(&mut serde_json::Map<String, Value>) + Send + Sync + 'static,
+    ) {
         self.script().extra = Some(Arc::new(forge));
     }
 
@@ -219,7 +225,9 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
         connections.spawn(async move {
             let service = service_fn(|request| respond(state.clone(), request));
             // An error here is a client that went away, or a connection closed on purpose.
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
         });
     }
 }
@@ -245,13 +253,17 @@ async fn respond(state: Arc<State>, request: Request<Incoming>) -> Result<Answer
         _ => None,
     };
     let query: HashMap<String, String> =
-        url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).into_owned().collect();
-    let authorization = request.headers().get("authorization").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes())
+            .into_owned()
+            .collect();
+    let authorization =
+        request.headers().get("authorization").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let body = request.into_body().collect().await.map_err(|_| Hangup)?.to_bytes();
     if endpoint == Some(Endpoint::Token) {
         state.token_requests.lock().expect("no panic").push(String::from_utf8_lossy(&body).into_owned());
     }
-    let fault = endpoint.and_then(|endpoint| state.script.lock().expect("no panic").faults.get(&endpoint).cloned());
+    let fault =
+        endpoint.and_then(|endpoint| state.script.lock().expect("no panic").faults.get(&endpoint).cloned());
     if let Some(fault) = fault {
         return misbehave(fault).await;
     }
@@ -367,10 +379,16 @@ impl State {
         let request: HashMap<String, String> = serde_json::from_slice(body).unwrap_or_default();
         let right_client = request.get("client_id").map(String::as_str) == Some(WORKOS_CLIENT_ID);
         if !right_client || request.get("client_secret") != Some(&self.secret) {
-            return json_answer(401, &json!({"error": "invalid_client", "error_description": "Invalid client."}));
+            return json_answer(
+                401,
+                &json!({"error": "invalid_client", "error_description": "Invalid client."}),
+            );
         }
         let Some(login) = self.redeem(&request) else {
-            return json_answer(400, &json!({"error": "invalid_grant", "error_description": "The code is invalid."}));
+            return json_answer(
+                400,
+                &json!({"error": "invalid_grant", "error_description": "The code is invalid."}),
+            );
         };
         let user = format!("user_01{}", &login.subject);
         let access_token = self.sign(json!({
