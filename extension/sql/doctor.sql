@@ -280,7 +280,9 @@ SELECT 'error', 'table_grants',
  CROSS JOIN LATERAL aclexplode(c.attacl) AS a
   LEFT JOIN pg_roles AS g ON g.oid = a.grantee
  WHERE a.grantee <> t.relowner
-   AND NOT (t.relname = 'sessions' AND a.privilege_type = 'SELECT' AND g.rolname IN ('mcp_user', 'mcp_auth')
+   -- Supabase's roles have what sql/create_session_rls_policies.sql gives them.
+   AND NOT (t.relname = 'sessions' AND a.privilege_type = 'SELECT'
+            AND g.rolname IN ('mcp_user', 'mcp_auth', 'authenticated', 'anon', 'service_role')
             AND c.attname IN ('session_id', 'user_id', 'client_id', 'resource', 'scopes', 'metadata', 'created_at',
                               'updated_at', 'expires_at', 'absolute_expires_at', 'revoked_at'))
 

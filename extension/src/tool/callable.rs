@@ -6,8 +6,6 @@ use super::catalog::{self, Argument, Function, Returns};
 use super::sandbox::Sealed;
 use super::{Failure, raw};
 use crate::error::Error;
-use crate::owner::as_owner;
-use crate::statement::{first, sql};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
@@ -165,7 +163,9 @@ fn call_text(function: &Function) -> CString {
         }
         Returns::Rows { columns, scalar: true } => {
             let name = columns.first().map_or("value", |column| &column.name);
-            let value = format!("pg_catalog.json_build_object({}, r.v)::pg_catalog.text", quote_literal(name));
+            let before = quote_literal(&format!("{{{}:", serde_json::Value::from(name)));
+            let value = "COALESCE(pg_catalog.to_json(r.v)::pg_catalog.text, 'null')";
+            let value = format!("pg_catalog.concat({before}, {value}, '}}')");
             (value, "r (v)")
         }
     };
@@ -302,8 +302,7 @@ pub(super) fn find(signature: &str) -> Result<Option<Rc<Callable>>, Error> {
         return Ok(found);
     }
     let before = kept.changes.get();
-    let Some(oid) = resolve(signature)? else { return Ok(None) };
-    let Some(function) = catalog::function(oid)? else { return Ok(None) };
+    let Some(function) = catalog::find(signature)? else { return Ok(None) };
     let callable = Rc::new(Callable::new(function));
     if kept.changes.get() == before {
         // Dropped outside the borrow: freeing plans may read what has changed.
@@ -318,16 +317,6 @@ pub(super) fn find(signature: &str) -> Result<Option<Rc<Callable>>, Error> {
         drop((replaced, all));
     }
     Ok(Some(callable))
-}
-
-/// The function with this signature.
-fn resolve(signature: &str) -> Result<Option<pg_sys::Oid>, Error> {
-    let oid = as_owner(|| {
-        first(sql!("SELECT to_regprocedure($1)::oid"), &[signature.into()], |row| {
-            Ok(row.get::<pg_sys::Oid>(1)?)
-        })
-    })?;
-    Ok(oid.flatten())
 }
 
 /// A null-terminated list of the parameters that are NULL, as SPI wants it.

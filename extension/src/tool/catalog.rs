@@ -3,7 +3,7 @@
 use super::types::{Field, Kind, MAX_DEPTH, Type};
 use crate::error::Error;
 use crate::owner::as_owner;
-use crate::statement::{first, required, sql};
+use crate::statement::{all, first, required, sql};
 use pgrx::pg_sys;
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -129,6 +129,7 @@ struct AttributeRow {
 /// Reads functions from the catalog, in no particular order; those that do not exist are left out.
 pub(super) fn functions(oids: Vec<pg_sys::Oid>) -> Result<Vec<Function>, Error> {
     let text = as_owner(|| {
+        without_jit();
         first(sql!(include_str!("signature.sql")), &[oids.into()], |row| required::<String>(&row, 1))
     })?;
     let document: Document = serde_json::from_str(&text.unwrap_or_default()).map_err(Error::Catalog)?;
@@ -136,9 +137,43 @@ pub(super) fn functions(oids: Vec<pg_sys::Oid>) -> Result<Vec<Function>, Error> 
     Ok(document.functions.into_iter().map(|row| types.function(row)).collect())
 }
 
+/// Keeps the server from compiling the query that follows, until [`as_owner`] closes its settings: that takes a hundred
+/// times as long as running it, and is done because the planner cannot know how few types a function mentions.
+fn without_jit() {
+    // SAFETY: both strings are copied by the server; the nest level is the one of `as_owner`.
+    unsafe {
+        pg_sys::set_config_option(
+            c"jit".as_ptr(),
+            c"off".as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+    }
+}
+
 /// Reads one function from the catalog.
 pub(super) fn function(oid: pg_sys::Oid) -> Result<Option<Function>, Error> {
     Ok(functions(vec![oid])?.pop())
+}
+
+/// The function with this signature.
+///
+/// Found in the catalog rather than by the input function of `regprocedure`, which asks for rights on the schema.
+pub(super) fn find(signature: &str) -> Result<Option<Function>, Error> {
+    let candidates = as_owner(|| {
+        let statement = sql!(
+            "SELECT p.oid
+               FROM parse_ident($1, false) AS name (parts)
+               JOIN pg_namespace AS n ON n.nspname = name.parts[1]::name
+               JOIN pg_proc AS p ON p.pronamespace = n.oid AND p.proname = name.parts[2]::name"
+        );
+        all(statement, &[signature.into()], |row| required::<pg_sys::Oid>(&row, 1))
+    })?;
+    Ok(functions(candidates)?.into_iter().find(|function| function.signature == signature))
 }
 
 struct Types<'a>(HashMap<u32, &'a TypeRow>);

@@ -160,7 +160,7 @@ pub(super) fn find(name: &str) -> Result<Option<Tool>, Error> {
 
 struct Listed {
     name: String,
-    function: Option<pg_sys::Oid>,
+    function: String,
     owner: String,
     title: Option<String>,
     description: Option<String>,
@@ -173,14 +173,14 @@ struct Listed {
 pub(super) fn list() -> Result<Vec<Value>, Error> {
     let listed = as_owner(|| {
         let statement = sql!(
-            "SELECT name, to_regprocedure(function)::oid, owner::text, title, description, input_schema::text,
+            "SELECT name, function, owner::text, title, description, input_schema::text,
                     output_schema::text, annotations::text
                FROM mcp.tools ORDER BY name"
         );
         all(statement, &[], |row| {
             Ok(Listed {
                 name: required(&row, 1)?,
-                function: row.get(2)?,
+                function: required(&row, 2)?,
                 owner: required(&row, 3)?,
                 title: row.get(4)?,
                 description: row.get(5)?,
@@ -190,17 +190,31 @@ pub(super) fn list() -> Result<Vec<Value>, Error> {
             })
         })
     })?;
-    let functions = catalog::functions(listed.iter().filter_map(|tool| tool.function).collect())?;
-    let functions: HashMap<u32, &Function> =
-        functions.iter().map(|function| (function.oid, function)).collect();
+    let functions = catalog::functions(candidates()?)?;
+    let functions: HashMap<&str, &Function> =
+        functions.iter().map(|function| (function.signature.as_str(), function)).collect();
     let mut tools = Vec::with_capacity(listed.len());
     for tool in listed {
-        let function = tool.function.and_then(|oid| functions.get(&oid.to_u32()));
+        let function = functions.get(tool.function.as_str());
         if let Some(function) = function.filter(|function| function.owner == tool.owner) {
             tools.push(describe(tool, function)?);
         }
     }
     Ok(tools)
+}
+
+/// The functions that have the names of exposed ones, whatever they take.
+fn candidates() -> Result<Vec<pg_sys::Oid>, Error> {
+    as_owner(|| {
+        let statement = sql!(
+            "SELECT DISTINCT p.oid
+               FROM mcp.tools AS t
+              CROSS JOIN LATERAL parse_ident(t.function, false) AS name (parts)
+               JOIN pg_namespace AS n ON n.nspname = name.parts[1]::name
+               JOIN pg_proc AS p ON p.pronamespace = n.oid AND p.proname = name.parts[2]::name"
+        );
+        all(statement, &[], |row| required::<pg_sys::Oid>(&row, 1))
+    })
 }
 
 fn describe(tool: Listed, function: &Function) -> Result<Value, Error> {
