@@ -60,7 +60,7 @@ GRANT EXECUTE ON FUNCTION mcp.set_state TO mcp_user, mcp_auth;
 GRANT EXECUTE ON FUNCTION mcp.end_session TO mcp_user, mcp_auth;
 GRANT EXECUTE ON FUNCTION mcp.end_other_sessions TO mcp_user, mcp_auth;
 GRANT EXECUTE ON FUNCTION mcp.worker_status TO mcp_auth, mcp_monitor;
-GRANT EXECUTE ON FUNCTION mcp.doctor TO mcp_monitor;
+GRANT EXECUTE ON FUNCTION mcp.doctor TO mcp_auth, mcp_monitor;
 GRANT EXECUTE ON FUNCTION mcp.version TO mcp_auth, mcp_exec, mcp_monitor;
 
 -- A view checks the rights of whoever asks, so those who may see their sessions need the columns; never the verifiers.

@@ -17,6 +17,7 @@ use crate::{
     app::App,
     database::chain,
     respond::{self, Body},
+    sessions::Sessions,
 };
 
 /// A probe has to know soon.
@@ -43,7 +44,7 @@ pub async fn handle<B>(app: &App, request: Request<B>) -> Response<Body> {
 }
 
 async fn readiness(app: &App) -> Response<Body> {
-    match check(app).await {
+    match check(&app.sessions).await {
         Ok(extension) => respond::json(
             StatusCode::OK,
             &json!({"status": "ready", "frontend": OURS, "extension": extension}),
@@ -56,8 +57,8 @@ async fn readiness(app: &App) -> Response<Body> {
 }
 
 /// The extension's version where both logins reach one that fits; otherwise the reason, in a sentence.
-pub async fn check(app: &App) -> Result<String, String> {
-    let versions = match time::timeout(PROBE, app.sessions.versions()).await {
+pub async fn check(sessions: &Sessions) -> Result<String, String> {
+    let versions = match time::timeout(PROBE, sessions.versions()).await {
         Err(_) => return Err("the database does not answer".into()),
         Ok(Err(error)) => return Err(chain(&error)),
         Ok(Ok(versions)) => versions,

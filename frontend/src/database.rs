@@ -4,7 +4,7 @@
 //! cancelled in PostgreSQL, and its connection is closed instead of going back to the pool: what state it
 //! is in, nobody knows.
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{net::IpAddr, str::FromStr, sync::Arc, time::Duration};
 
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
@@ -16,7 +16,8 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
 };
 use tokio_postgres::{
-    Row, Statement,
+    Row, SimpleQueryMessage, Statement,
+    config::Host,
     error::SqlState,
     types::{ToSql, Type},
 };
@@ -143,6 +144,31 @@ impl FromStr for Target {
     }
 }
 
+impl Target {
+    /// The login's name.
+    pub fn user(&self) -> Option<&str> {
+        self.config.get_user()
+    }
+
+    /// The same server, another database.
+    pub fn of_database(&self, name: &str) -> Self {
+        let mut target = self.clone();
+        target.config.dbname(name);
+        target
+    }
+
+    /// Whether it goes to another machine without verifying which.
+    pub fn trusts_the_network(&self) -> bool {
+        let elsewhere = self.config.get_hosts().iter().any(|host| match host {
+            Host::Tcp(name) => {
+                name != "localhost" && !name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+            }
+            Host::Unix(_) => false,
+        });
+        matches!(self.trust, Trust::Anybody) && elsewhere
+    }
+}
+
 struct TlsSettings {
     mode: Option<String>,
     root: Option<String>,
@@ -263,6 +289,24 @@ impl Database {
             let rows = lease.query(sql, types, values).await;
             lease.settle();
             Ok(rows?)
+        };
+        tokio::time::timeout(self.deadline, work).await.unwrap_or(Err(DatabaseError::Deadline))
+    }
+
+    /// The first column of the first row of a command, sent as text: the console of a pooler takes nothing else.
+    pub async fn console(&self, command: &str) -> Result<String, DatabaseError> {
+        let work = async {
+            let lease = Lease::take(self).await?;
+            let messages = match &lease.client {
+                Some(client) => client.simple_query(command).await,
+                None => Ok(Vec::new()),
+            };
+            lease.settle();
+            let value = messages?.iter().find_map(|message| match message {
+                SimpleQueryMessage::Row(row) => row.get(0).map(ToOwned::to_owned),
+                _ => None,
+            });
+            value.ok_or_else(|| DatabaseError::Answer("no row".into()))
         };
         tokio::time::timeout(self.deadline, work).await.unwrap_or(Err(DatabaseError::Deadline))
     }

@@ -53,6 +53,9 @@ impl Gate {
     pub fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
         let host = single(headers, header::HOST).map_err(|()| Refused::NoHost)?.ok_or(Refused::NoHost)?;
         let host: Authority = host.parse().map_err(|_| Refused::NoHost)?;
+        if !has_usable_port(&host) {
+            return Err(Refused::NoHost);
+        }
         // An absolute-form target overrides Host (RFC 9112 §3.2.2), so both have to be ours.
         if !self.answers_to(&host) || uri.authority().is_some_and(|target| !self.answers_to(target)) {
             return Err(Refused::Host);
@@ -70,7 +73,7 @@ impl Gate {
     }
 
     fn answers_to(&self, host: &Authority) -> bool {
-        if host.as_str().contains('@') {
+        if host.as_str().contains('@') || !has_usable_port(host) {
             return false;
         }
         let name = host.host().to_ascii_lowercase();
@@ -89,6 +92,11 @@ impl Gate {
         self.loopback
             && Url::parse(origin).is_ok_and(|url| is_loopback(&url) && origin == format!("http://{host}"))
     }
+}
+
+/// Whether what follows the name is a port or nothing: `Authority` lets any text pass there.
+fn has_usable_port(host: &Authority) -> bool {
+    host.port_u16().is_some() || host.as_str().ends_with(host.host())
 }
 
 /// The one value of a header; `Err` where it is repeated or no text.
@@ -126,6 +134,9 @@ mod tests {
             ("MCP.example.com", Ok(())),
             ("mcp.example.com:443", Ok(())),
             ("mcp.example.com:8080", Err(Refused::Host)),
+            ("mcp.example.com:", Err(Refused::NoHost)),
+            ("mcp.example.com:x443", Err(Refused::NoHost)),
+            ("mcp.example.com:65979", Err(Refused::NoHost)),
             ("evil.example.com", Err(Refused::Host)),
             ("mcp.example.com.evil.example", Err(Refused::Host)),
             ("user@mcp.example.com", Err(Refused::Host)),

@@ -5,6 +5,8 @@ mod jwt;
 mod oidc;
 mod workos;
 
+pub use self::http::client;
+
 use std::time::Duration;
 
 use ::http::StatusCode;
@@ -15,6 +17,7 @@ use crate::{
     config::{Provider, PublicUrl},
     error::Fault,
     idp::{jwt::JwtFault, oidc::Oidc, workos::WorkOs},
+    random,
 };
 
 /// Where providers send browsers back to.
@@ -50,6 +53,21 @@ pub struct Principal {
     pub claims: Map<String, Value>,
     /// The provider's tokens, to be sealed.
     pub oauth_data: Value,
+}
+
+/// What a provider says about itself, as far as a sign-in here depends on it.
+#[derive(Debug)]
+pub struct Published {
+    /// How PKCE challenges may be made; `None` where it does not say.
+    pub challenge_methods: Option<Vec<String>>,
+    pub scopes: Option<Vec<String>>,
+    /// What a sign-in will ask for.
+    pub wanted_scopes: String,
+    pub response_types: Option<Vec<String>>,
+    /// Whether one of its signing keys is of a kind that is accepted here.
+    pub usable_keys: bool,
+    /// The status it answers a sign-in of this client with.
+    pub authorize: StatusCode,
 }
 
 /// Why a provider did not sign anybody in.
@@ -151,6 +169,21 @@ impl IdentityProvider {
         match self {
             Self::Oidc(provider) => in_time(provider.authorization_url(outgoing)).await,
             Self::WorkOs(provider) => Ok(provider.authorization_url(outgoing)),
+        }
+    }
+
+    /// Asks the provider what it takes, and whether it takes this client; signs nobody in.
+    pub async fn examine(&self) -> Result<Published, ProviderFault> {
+        // Nobody will finish this one, so nothing in it has to be secret.
+        let nobody = "mcp-frontend-doctor";
+        let challenge = random::challenge(nobody);
+        let outgoing = Outgoing { state: nobody, nonce: nobody, challenge: &challenge, login_hint: None };
+        let url = self.authorization_url(&outgoing).await?;
+        let authorize = self::http::client()?.get(url);
+        let (authorize, _) = in_time(self::http::fetch(authorize, self::http::ANSWER_LIMIT)).await?;
+        match self {
+            Self::Oidc(provider) => in_time(provider.examine(authorize)).await,
+            Self::WorkOs(provider) => in_time(provider.examine(authorize)).await,
         }
     }
 

@@ -11,6 +11,7 @@ mod config;
 mod cors;
 mod credentials;
 mod database;
+mod doctor;
 mod error;
 mod gate;
 mod idp;
@@ -50,7 +51,33 @@ const UNAVAILABLE: u8 = 69;
 /// Probes and scrapers are few.
 const ADMIN_CONNECTIONS: usize = 64;
 
+/// What the arguments ask for.
+enum Command {
+    Serve,
+    /// Say what is wrong with this installation.
+    Doctor {
+        json: bool,
+    },
+}
+
+impl Command {
+    fn parse(arguments: &[String]) -> Option<Self> {
+        let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        match words[..] {
+            [] => Some(Self::Serve),
+            ["doctor"] => Some(Self::Doctor { json: false }),
+            ["doctor", "--json"] => Some(Self::Doctor { json: true }),
+            _ => None,
+        }
+    }
+}
+
 fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some(command) = Command::parse(&arguments) else {
+        complain("usage: mcp-frontend [doctor [--json]]; settings come from the environment");
+        return ExitCode::from(BAD_SETTINGS);
+    };
     let environment = ProcessEnvironment;
     let logging = telemetry::start(&environment);
     let (config, logging) = match (Config::read(&environment), logging) {
@@ -64,12 +91,16 @@ fn main() -> ExitCode {
         }
     };
     let () = logging;
-    let finished = runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .and_then(|runtime| runtime.block_on(run(config)));
+    let finished = runtime::Builder::new_multi_thread().enable_all().build().and_then(|runtime| {
+        runtime.block_on(async {
+            match command {
+                Command::Serve => run(config).await.map(|()| ExitCode::SUCCESS),
+                Command::Doctor { json } => doctor::run(config, json).await,
+            }
+        })
+    });
     match finished {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             complain(error);
             ExitCode::from(UNAVAILABLE)
@@ -144,7 +175,7 @@ fn shut_down_on_signal() -> io::Result<Shutdown> {
 /// Says at once what would otherwise show at the first request only. It changes nothing: a database that is
 /// down may come up.
 async fn report_readiness(app: Arc<App>) {
-    match admin::check(&app).await {
+    match admin::check(&app.sessions).await {
         Ok(extension) => tracing::info!(extension, "the database is ready"),
         Err(reason) => tracing::warn!(reason, "the database is not ready"),
     }

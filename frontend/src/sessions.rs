@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     database::{Database, DatabaseError, PoolStatus},
+    doctor::Finding,
     token::SessionToken,
 };
 
@@ -43,6 +44,7 @@ const FINISH_SIGN_IN: &str = "SELECT status, payload FROM mcp.finish_sign_in($1,
 const LIST_TOOLS: &str = "SELECT tool FROM mcp.list_tools($1, $2) AS tool";
 const CALL_TOOL: &str = "SELECT mcp.call_tool($1, $2, $3, $4)";
 const VERSION: &str = "SELECT mcp.version()";
+const DOCTOR: &str = "SELECT pg_catalog.to_jsonb(d) FROM mcp.doctor() AS d";
 
 /// Why a session token does not hold, or not for this.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -325,6 +327,12 @@ impl Sessions {
         let (auth, exec) =
             tokio::try_join!(self.auth.row(VERSION, &[], &[]), self.exec.row(VERSION, &[], &[]))?;
         Ok(Versions { auth: get(&auth, 0)?, exec: get(&exec, 0)? })
+    }
+
+    /// What the extension finds wrong with the database.
+    pub async fn doctor(&self) -> Result<Vec<Finding>, DatabaseError> {
+        let rows = self.auth.rows(DOCTOR, &[], &[]).await?;
+        rows.iter().map(|row| serde_json::from_value(get(row, 0)?).map_err(answer)).collect()
     }
 
     /// The pools, by the name of their role.

@@ -88,7 +88,15 @@ impl KeySet {
         let (keys, _) = cached.insert((keys, Instant::now()));
         Ok(verify(keys, token, expected)?)
     }
+
+    /// Whether a key at `url` could verify anything.
+    pub async fn usable(&self, url: &Url) -> Result<bool, ProviderFault> {
+        let keys: JwkSet = http::fetch_json(http::client()?.get(url.clone()), http::ANSWER_LIMIT).await?;
+        Ok(keys.keys.iter().any(|key| ALGORITHMS.into_iter().any(|algorithm| fits(key, algorithm))))
+    }
 }
+
+const ALGORITHMS: [Algorithm; 4] = [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA];
 
 fn verify(keys: &JwkSet, token: &str, expected: &Expected<'_>) -> Result<Map<String, Value>, JwtFault> {
     let header = jsonwebtoken::decode_header(token).map_err(JwtFault::Header)?;

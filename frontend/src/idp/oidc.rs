@@ -12,7 +12,7 @@ use url::Url;
 use crate::{
     config::{is_loopback, secure_or_loopback},
     idp::{
-        Incoming, Outgoing, Principal, ProviderFault, http as provider,
+        Incoming, Outgoing, Principal, ProviderFault, Published, http as provider,
         jwt::{Audience, Expected, KeySet},
     },
 };
@@ -46,6 +46,9 @@ struct Metadata {
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
+    code_challenge_methods_supported: Option<Vec<String>>,
+    scopes_supported: Option<Vec<String>>,
+    response_types_supported: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -141,6 +144,19 @@ impl Oidc {
             "expires_at": expires_at,
         });
         Ok(Principal { issuer: self.issuer.clone(), subject, claims, oauth_data })
+    }
+
+    /// What the discovery document says, beside `authorize`, the answer to a sign-in of this client.
+    pub async fn examine(&self, authorize: StatusCode) -> Result<Published, ProviderFault> {
+        let metadata = self.metadata().await?;
+        Ok(Published {
+            usable_keys: self.keys.usable(&metadata.jwks_uri).await?,
+            challenge_methods: metadata.code_challenge_methods_supported,
+            scopes: metadata.scopes_supported,
+            wanted_scopes: self.scopes.clone(),
+            response_types: metadata.response_types_supported,
+            authorize,
+        })
     }
 
     async fn exchange(

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use crate::idp::{
-    Incoming, Outgoing, Principal, ProviderFault, http as provider,
+    Incoming, Outgoing, Principal, ProviderFault, Published, http as provider,
     jwt::{Audience, Expected, KeySet},
 };
 
@@ -108,6 +108,18 @@ impl WorkOs {
             "expires_at": expires_at,
         });
         Ok(Principal { issuer: text("iss"), subject, claims, oauth_data })
+    }
+
+    /// What WorkOS documents, beside `authorize`, the answer to a sign-in of this client.
+    pub async fn examine(&self, authorize: StatusCode) -> Result<Published, ProviderFault> {
+        Ok(Published {
+            usable_keys: self.keys.usable(&self.endpoint(&["sso", "jwks", &self.client_id])).await?,
+            challenge_methods: Some(vec!["S256".into()]),
+            scopes: None,
+            wanted_scopes: String::new(),
+            response_types: Some(vec!["code".into()]),
+            authorize,
+        })
     }
 
     async fn authenticate(&self, incoming: &Incoming<'_>) -> Result<Authenticated, ProviderFault> {
