@@ -185,3 +185,61 @@ mod tests {
         CredentialFault::Malformed(header::AUTHORIZATION)
     }
 }
+
+#[cfg(test)]
+mod property {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn headers(fields: &[(HeaderName, String)]) -> HeaderMap {
+        let valid = |value: &String| HeaderValue::from_str(value).ok();
+        fields.iter().filter_map(|(name, value)| Some((name.clone(), valid(value)?))).collect()
+    }
+
+    fn door() -> impl Strategy<Value = HeaderName> {
+        prop::sample::select(vec![header::AUTHORIZATION, SESSION_HEADER, header::COOKIE, header::REFERER])
+    }
+
+    fn value() -> impl Strategy<Value = String> {
+        let token = "mcps_[a-b]{22}_[a-b]{50}";
+        prop_oneof![
+            Just(String::new()),
+            "(Bearer|bearer|Basic|Bearer\t) {0,2}"
+                .prop_flat_map(move |scheme| { token.prop_map(move |token| format!("{scheme}{token}")) }),
+            token,
+            token.prop_map(|token| format!("a=b; {SESSION_COOKIE}={token}")),
+            "[ -~]{0,40}",
+        ]
+    }
+
+    proptest! {
+        /// Whatever is sent: one token at most, and only one that stands in an open door.
+        #[test]
+        fn a_token_comes_through_an_open_door_alone(
+            fields in prop::collection::vec((door(), value()), 0..5),
+            open: bool,
+        ) {
+            let headers = headers(&fields);
+            let doors = [header::AUTHORIZATION, SESSION_HEADER].into_iter().chain(open.then_some(header::COOKIE));
+            let seen: Vec<&str> = doors
+                .flat_map(|name| headers.get_all(name))
+                .filter_map(|value| value.to_str().ok())
+                .collect();
+            if let Ok(Some(Credential::Token(token))) = extract(&headers, open) {
+                prop_assert!(seen.iter().any(|value| value.contains(token.expose())));
+                // Another token beside it would have made two readings of one request.
+                let tokens = regex::Regex::new("mcps_[0-9A-Za-z]{22}_[0-9A-Za-z]{50}").unwrap();
+                for value in [header::AUTHORIZATION, SESSION_HEADER].iter().filter_map(|name| headers.get(name)) {
+                    let value = value.to_str().unwrap();
+                    if !value.starts_with("Basic") {
+                        for found in tokens.find_iter(value) {
+                            prop_assert_eq!(found.as_str(), token.expose());
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

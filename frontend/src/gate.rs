@@ -208,3 +208,69 @@ mod tests {
         assert_eq!(check(&gate, "/", &[("host", "mcp.example.com")]), Err(Refused::Host));
     }
 }
+
+#[cfg(test)]
+mod property {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn public() -> Gate {
+        let (url, bind) = ("https://mcp.example.com".parse().unwrap(), "0.0.0.0:8080".parse().unwrap());
+        Gate::new(&url, bind, &[], &["https://app.example.com".to_owned()])
+    }
+
+    fn local() -> Gate {
+        Gate::new(&"http://127.0.0.1:8080".parse().unwrap(), "127.0.0.1:8080".parse().unwrap(), &[], &[])
+    }
+
+    /// What `right` becomes with a few characters put in or taken out, and anything else.
+    fn near(right: &'static str) -> impl Strategy<Value = String> {
+        let edited = (any::<prop::sample::Index>(), 0usize..3, "[a-zA-Z0-9.:@/\\\\\\[\\]%_ -]{0,4}");
+        let edited = edited.prop_map(move |(at, gone, put)| {
+            let at = at.index(right.len() + 1);
+            let end = (at + gone).min(right.len());
+            format!("{}{put}{}", &right[..at], &right[end..])
+        });
+        prop_oneof![4 => edited, 1 => any::<String>(), 1 => "[a-z0-9.:@\\[\\]-]{0,30}"]
+    }
+
+    fn passes(gate: &Gate, host: &str, origin: Option<&str>) -> bool {
+        let mut headers = HeaderMap::new();
+        let Ok(host) = HeaderValue::from_str(host) else { return false };
+        headers.insert(header::HOST, host);
+        if let Some(origin) = origin {
+            let Ok(origin) = HeaderValue::from_str(origin) else { return false };
+            headers.insert(header::ORIGIN, origin);
+        }
+        gate.check(&Uri::from_static("/mcp/v1"), &headers).is_ok()
+    }
+
+    proptest! {
+        /// Another parser, the one browsers share, reads every host that passes as ours.
+        #[test]
+        fn what_passes_is_our_own_name(host in near("mcp.example.com")) {
+            if passes(&public(), &host, None) {
+                let url = Url::parse(&format!("https://{host}/")).unwrap();
+                prop_assert_eq!(url.host_str(), Some("mcp.example.com"));
+                prop_assert_eq!(url.port_or_known_default(), Some(443));
+                prop_assert!(url.username().is_empty() && url.path() == "/");
+            }
+        }
+
+        #[test]
+        fn on_loopback_what_passes_is_loopback(host in near("127.0.0.1:8080")) {
+            if passes(&local(), &host, None) {
+                let url = Url::parse(&format!("http://{host}/")).unwrap();
+                prop_assert!(is_loopback(&url) && url.username().is_empty(), "{}", host);
+            }
+        }
+
+        #[test]
+        fn only_the_listed_origins_pass(origin in near("https://app.example.com")) {
+            let listed = ["https://app.example.com", "https://mcp.example.com"].contains(&origin.as_str());
+            let text = HeaderValue::from_str(&origin).is_ok_and(|value| value.to_str().is_ok());
+            prop_assert_eq!(passes(&public(), "mcp.example.com", Some(&origin)), listed && text);
+        }
+    }
+}

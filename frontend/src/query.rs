@@ -55,3 +55,33 @@ mod tests {
         assert_eq!(Query::of(&"/".parse().unwrap()).get("x"), Ok(None));
     }
 }
+
+#[cfg(test)]
+mod property {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_was_encoded_is_read_back_once(
+            value in any::<String>(),
+            others in prop::collection::vec(("[a-z]{1,3}", ".{0,8}"), 0..6),
+        ) {
+            let mut encoder = form_urlencoded::Serializer::new(String::new());
+            encoder.append_pair("state", &value).extend_pairs(&others);
+            let uri: Uri = format!("/auth/callback?{}", encoder.finish()).parse().unwrap();
+            let query = Query::of(&uri);
+            prop_assert_eq!(query.get("state"), Ok(Some(value.as_str()).filter(|value| !value.is_empty())));
+            let query = Query::of(&format!("{uri}&state=").parse().unwrap());
+            prop_assert_eq!(query.get("state"), Err(QueryFault::Repeated("state")));
+        }
+
+        #[test]
+        fn no_query_is_too_odd(text in "[!-~]{0,64}") {
+            if let Ok(uri) = format!("/?{text}").parse() {
+                let _ = Query::of(&uri).get("state");
+            }
+        }
+    }
+}

@@ -19,7 +19,7 @@ const HIDDEN: &str = "…";
 static SECRETS: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
         r#"(?x)
-          \b (?<ours>mcp[src]_[0-9A-Za-z]{22}_) [0-9A-Za-z]{44,}
+          (?<ours>mcp[src]_[0-9A-Za-z]{22}_) [0-9A-Za-z]{44,}
         | \b eyJ[\w-]{4,}\.[\w-]+\.[\w-]*
         | (?<url>://[^/\s:@"]*:) [^/\s@"]+ (?<at>@)
         | (?<scheme>(?i:\b(?:bearer|basic))\s+) [\w.~+/=-]{8,}
@@ -118,5 +118,26 @@ mod tests {
         }
         let token = format!("mcps_{}_{}", "0123456789ABCDEFGHabcd", "s".repeat(50));
         assert_eq!(redact(&token), "mcps_0123456789ABCDEFGHabcd_…");
+    }
+}
+
+#[cfg(test)]
+mod property {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_token_survives_wherever_it_stands(
+            before in ".{0,12}",
+            kind in "[src]",
+            selector in "[0-9A-Za-z]{22}",
+            secret in "[0-9A-Za-z]{50}",
+            after in ".{0,12}",
+        ) {
+            let line = format!("{before}mcp{kind}_{selector}_{secret}{after}");
+            prop_assert!(!redact(&line).contains(&secret), "{}", redact(&line));
+        }
     }
 }

@@ -364,3 +364,31 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod property {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::app::tests::app;
+
+    proptest! {
+        /// Wherever a browser is sent after signing in, the parser that browsers share puts it at an allowed origin.
+        #[test]
+        fn nobody_is_sent_elsewhere(
+            start in "(|/|//|https?://|https://app\\.example\\.com|http://127\\.0\\.0\\.1:8080|javascript:|\\\\\\\\)",
+            rest in "[ -~]{0,20}",
+        ) {
+            let app = app(&[("MCP_ALLOWED_ORIGINS", "https://app.example.com")]);
+            if let Ok(target) = redirect_target(&app, &format!("{start}{rest}")) {
+                let url = Url::parse(&target).unwrap();
+                let origin = url.origin().ascii_serialization();
+                prop_assert!(
+                    ["https://app.example.com", app.public_url.origin()].contains(&origin.as_str()),
+                    "{}", target
+                );
+                prop_assert!(url.username().is_empty() && url.password().is_none(), "{}", target);
+            }
+        }
+    }
+}

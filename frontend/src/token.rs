@@ -94,3 +94,31 @@ mod tests {
         assert_eq!(shown, "mcps_0123456789ABCDEFGHabcd_…");
     }
 }
+
+#[cfg(test)]
+mod property {
+    use proptest::prelude::*;
+    use regex::Regex;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_token_is_what_the_published_expression_says(
+            text in prop_oneof![
+                any::<String>(),
+                "[ms]cp[src]_[0-9A-Za-z_]{20,24}_[0-9A-Za-z+/-]{48,52}",
+                "mcps_[0-9A-Za-z]{22}_[0-9A-Za-z]{50}",
+            ],
+        ) {
+            let published = Regex::new("^mcps_[0-9A-Za-z]{22}_[0-9A-Za-z]{50}$").unwrap();
+            let parsed = SessionToken::parse(&text);
+            prop_assert_eq!(parsed.is_some(), published.is_match(&text) && !text.ends_with('\n'));
+            if let Some(token) = parsed {
+                prop_assert_eq!(token.expose(), &text);
+                let shown = format!("{token:?}");
+                prop_assert!(!shown.contains(&text[28..]));
+            }
+        }
+    }
+}

@@ -347,3 +347,63 @@ mod tests {
         assert!(check(&claims).is_ok());
     }
 }
+
+#[cfg(test)]
+mod property {
+    use std::sync::LazyLock;
+
+    use aws_lc_rs::{
+        rand::SystemRandom,
+        signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey},
+    };
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    /// A key set and a token that it verifies.
+    static SIGNED: LazyLock<(JwkSet, String)> = LazyLock::new(|| {
+        let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+        let key = Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap();
+        let encode = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+        let keys = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k1", "x": encode(key.public_key().as_ref())}]});
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let claims = json!({"iss": "https://id.example.com", "sub": "user_1", "aud": "mcp", "nonce": "n", "iat": now,
+                            "exp": now + 3000});
+        let input = format!(
+            "{}.{}",
+            encode(json!({"alg": "EdDSA", "kid": "k1"}).to_string().as_bytes()),
+            encode(claims.to_string().as_bytes())
+        );
+        let signature = key.sign(input.as_bytes());
+        UnparsedPublicKey::new(&ED25519, key.public_key())
+            .verify(input.as_bytes(), signature.as_ref())
+            .unwrap();
+        let token = format!("{input}.{}", encode(signature.as_ref()));
+        (serde_json::from_value(keys).unwrap(), token)
+    });
+
+    fn holds(token: &str) -> bool {
+        let issuers = ["https://id.example.com".to_owned()];
+        let expected = Expected { issuers: &issuers, audience: Audience::Only("mcp"), nonce: Some("n") };
+        verify(&SIGNED.0, token, &expected).is_ok()
+    }
+
+    proptest! {
+        #[test]
+        fn any_changed_character_fails(at: prop::sample::Index, with in "[A-Za-z0-9_.=+/-]") {
+            let token = &SIGNED.1;
+            prop_assert!(holds(token));
+            let at = at.index(token.len());
+            let mut changed = token.clone();
+            changed.replace_range(at..=at, &with);
+            prop_assert!(changed == *token || !holds(&changed), "{}", changed);
+        }
+
+        #[test]
+        fn no_text_is_too_odd(text in "[ -~]{0,40}(\\.[ -~]{0,40}){0,3}") {
+            prop_assert!(!holds(&text));
+        }
+    }
+}

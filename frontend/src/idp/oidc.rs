@@ -321,3 +321,39 @@ mod tests {
         assert_eq!(kept.keys().collect::<Vec<_>>(), ["email", "org_id"]);
     }
 }
+
+#[cfg(test)]
+mod property {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn url() -> impl Strategy<Value = String> {
+        let start = "(https|http|HTTPS|file|javascript|data|ftp|ws)";
+        let host =
+            "(id\\.example\\.com|127\\.0\\.0\\.1|\\[::1\\]|localhost|169\\.254\\.169\\.254|evil\\.example|)";
+        (start, "(:|:/|://|:///|:\\\\\\\\)", host, "[ -~]{0,6}")
+            .prop_map(|(start, slashes, host, rest)| format!("{start}{slashes}{host}{rest}"))
+    }
+
+    proptest! {
+        /// Whatever a document says: it is this issuer's, and nothing in it is weaker than the issuer.
+        #[test]
+        fn a_document_that_passes_is_the_issuers_own(
+            issuer in prop_oneof![Just("https://id.example.com".to_owned()), url()],
+            endpoints in [url(), url(), url(), url()],
+        ) {
+            let [authorization, token, jwks, userinfo] = &endpoints;
+            let document = json!({
+                "issuer": issuer, "authorization_endpoint": authorization, "token_endpoint": token, "jwks_uri": jwks,
+                "userinfo_endpoint": userinfo,
+            });
+            let Ok(metadata) = serde_json::from_value::<Metadata>(document) else { return Ok(()) };
+            let ours = "https://id.example.com";
+            let oidc = Oidc::new(ours.into(), "mcp".into(), None, "openid".into(), "https://h/auth/callback".into());
+            let all = [&metadata.authorization_endpoint, &metadata.token_endpoint, &metadata.jwks_uri];
+            let https = all.into_iter().chain(&metadata.userinfo_endpoint).all(|url| url.scheme() == "https");
+            prop_assert_eq!(oidc.check(&metadata).is_ok(), issuer == ours && https);
+        }
+    }
+}

@@ -212,3 +212,100 @@ mod tests {
         assert_eq!(read::<String>(&message.params, "absent"), None);
     }
 }
+
+#[cfg(test)]
+mod property {
+    use proptest::prelude::*;
+    use serde_json::{Map, Value};
+
+    use super::*;
+
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(any::<String>(), inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// An object with some of the envelope's members, right and wrong.
+    fn envelope() -> impl Strategy<Value = Value> {
+        let member = |name: &'static str, right: BoxedStrategy<Value>| {
+            prop::option::weighted(0.8, prop_oneof![4 => right, 1 => json()])
+                .prop_map(move |value| value.map(|value| (name.to_owned(), value)))
+        };
+        let object = prop::collection::btree_map("[a-z]{1,4}", json(), 0..3)
+            .prop_map(|map| Value::Object(map.into_iter().collect::<Map<_, _>>()));
+        (
+            member("jsonrpc", Just(Value::from("2.0")).boxed()),
+            member(
+                "id",
+                prop_oneof![any::<i64>().prop_map(Value::from), ".{0,4}".prop_map(Value::from)].boxed(),
+            ),
+            member("method", "[a-z/]{1,8}".prop_map(Value::from).boxed()),
+            member("params", object.boxed()),
+            prop::option::weighted(0.1, json())
+                .prop_map(|value| value.map(|value| ("result".to_owned(), value))),
+        )
+            .prop_map(|(a, b, c, d, e)| [a, b, c, d, e].into_iter().flatten().collect::<Map<_, _>>().into())
+    }
+
+    /// The same judgement, made on the built value.
+    fn expected(value: &Value) -> &'static str {
+        let Value::Object(message) = value else { return "no message" };
+        let answered = message.contains_key("result") || message.contains_key("error");
+        if message.get("jsonrpc") != Some(&Value::from("2.0"))
+            || message.get("params").is_some_and(|p| !p.is_object())
+        {
+            return "no message";
+        }
+        match (message.get("method"), message.get("id")) {
+            (Some(Value::String(_)), _) if answered => "no message",
+            (Some(Value::String(_)), Some(id)) if id.is_string() || id.is_i64() => "request",
+            (Some(Value::String(_)), None) => "notification",
+            (None | Some(Value::Null), _) if answered => "response",
+            _ => "no message",
+        }
+    }
+
+    fn found(body: &[u8]) -> &'static str {
+        match Message::parse(body).map(|message| message.kind) {
+            Ok(Kind::Request { .. }) => "request",
+            Ok(Kind::Notification { .. }) => "notification",
+            Ok(Kind::Response) => "response",
+            Err(_) => "no message",
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_envelope_means_what_its_json_means(value in envelope()) {
+            prop_assert_eq!(found(value.to_string().as_bytes()), expected(&value));
+        }
+
+        #[test]
+        fn no_bytes_are_too_odd(body: Vec<u8>) {
+            let parsed = Payload::parse(&body);
+            prop_assert!(parsed.is_err() || serde_json::from_slice::<Value>(&body).is_ok());
+        }
+
+        #[test]
+        fn no_json_is_too_odd(value in json()) {
+            let body = value.to_string();
+            match Payload::parse(body.as_bytes()) {
+                Ok(Payload::Batch(messages)) => prop_assert_eq!(messages.len(), value.as_array().unwrap().len()),
+                Ok(Payload::One(_)) => prop_assert!(value.is_object()),
+                Err(malformed) => prop_assert_eq!(malformed.code, INVALID_REQUEST),
+            }
+        }
+    }
+}

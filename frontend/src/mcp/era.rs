@@ -437,3 +437,55 @@ mod tests {
         assert_eq!(call, Action::CallTool { name: "x".into(), arguments: Some(r#"{"n":1e400}"#) });
     }
 }
+
+#[cfg(test)]
+mod property {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mcp::envelope::Payload;
+
+    fn field() -> impl Strategy<Value = (String, String)> {
+        let name = prop::sample::select(vec![VERSION_HEADER, METHOD_HEADER, NAME_HEADER]);
+        let value = prop_oneof![
+            "(2026-07-28|2025-06-18|tools/call|tools/list|whoami|drop_all)",
+            any::<String>().prop_map(|text| format!("=?base64?{}?=", BASE64_STANDARD.encode(text))),
+            "[ -~]{0,20}",
+        ];
+        (name.prop_map(ToOwned::to_owned), value)
+    }
+
+    proptest! {
+        /// What runs is what the body names, and the headers that a proxy may have judged by say the same.
+        #[test]
+        fn headers_never_name_another_tool(
+            fields in prop::collection::vec(field(), 0..6),
+            name in "(whoami|drop_all|[ -~]{0,8})",
+            version in "(2026-07-28|2027-01-01|2025-06-18)",
+            modern: bool,
+        ) {
+            let mut headers = HeaderMap::new();
+            for (name, value) in &fields {
+                if let (Ok(name), Ok(value)) = (name.parse::<http::HeaderName>(), HeaderValue::from_str(value)) {
+                    headers.append(name, value);
+                }
+            }
+            let mut params = json!({"name": name});
+            if modern {
+                params["_meta"] = json!({VERSION_KEY: version, CAPABILITIES_KEY: {}});
+            }
+            let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string();
+            let Ok(Payload::One(message)) = Payload::parse(body.as_bytes()) else { panic!("{body}") };
+            if let Ok((era, action)) = judge(&headers, &message) {
+                prop_assert_eq!(&action, &Action::CallTool { name: Cow::Borrowed(&name), arguments: None });
+                if era == Era::Modern {
+                    for (header, said) in [(VERSION_HEADER, &*version), (METHOD_HEADER, "tools/call"), (NAME_HEADER, &*name)] {
+                        let read = super::header(&headers, header).unwrap();
+                        prop_assert_eq!(read.as_deref(), Some(said));
+                    }
+                }
+            }
+        }
+    }
+}
