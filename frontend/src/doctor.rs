@@ -201,7 +201,7 @@ async fn public_url(config: &Config) -> Option<Finding> {
 
 /// What the databases and what stands before them tell.
 async fn databases(config: &Config) -> io::Result<Vec<Finding>> {
-    let pool = |target: &Target| Database::new(target, 1, PATIENCE);
+    let pool = |target: &Target| Database::new(target, 1, PATIENCE, false);
     let mut found = Vec::new();
     for (name, target) in
         [("DATABASE_URL", &config.auth_database), ("MCP_EXEC_DATABASE_URL", &config.exec_database)]
@@ -292,13 +292,8 @@ async fn provider(config: Config) -> Vec<Finding> {
                 }
                 _ => format!("curl -i \"${setting}/.well-known/openid-configuration\""),
             };
-            let word = chain(&fault);
-            vec![finding(
-                Severity::Error,
-                "provider",
-                format!("No sign-in can begin: {fault} ({word})."),
-                remedy,
-            )]
+            let reason = format!("No sign-in can begin: {}.", chain(&fault));
+            vec![finding(Severity::Error, "provider", reason, remedy)]
         }
     }
 }
