@@ -66,6 +66,10 @@ pub extern "C-unwind" fn mcp_sessions_worker_main(_argument: pg_sys::Datum) {
         nap = if more { Duration::from_millis(1) } else { settings::cleanup_interval() };
     }
     PID.get().store(0, Relaxed);
+    // The postmaster does not start a worker again that ended with 0, and SIGTERM is also what pg_terminate_backend()
+    // sends. While the server shuts down, it starts none anyway.
+    // SAFETY: ends the process, as returning from here would.
+    unsafe { pg_sys::proc_exit(1) }
 }
 
 /// Deletes one batch. Returns whether there is more. An ERROR ends the worker, and the postmaster starts it again.
