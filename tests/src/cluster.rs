@@ -173,6 +173,8 @@ impl Cluster {
             .current_dir(self.directory.path())
             .arg("-D")
             .arg(self.data())
+            // Where a developer's shell asks for them, each ERROR of the extension would carry a stack into the log.
+            .env_remove("RUST_BACKTRACE")
             .stdin(Stdio::null())
             .stdout(Stdio::from(log.try_clone()?))
             .stderr(Stdio::from(log));

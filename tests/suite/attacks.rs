@@ -529,21 +529,30 @@ async fn attack_a10_plans_follow_revoked_roles(world: &Shared) -> Result<()> {
         .superuser
         .batch_execute(&format!(
             "CREATE ROLE {reader} NOLOGIN;
-             GRANT USAGE ON SCHEMA app TO {reader};
-             GRANT SELECT ON app.notes TO {reader};
              CREATE POLICY readers ON app.notes FOR SELECT TO {reader} USING (true);
-             GRANT {reader} TO mcp_user"
+             GRANT {reader} TO app_login"
         ))
         .await?;
+    let application = stage.database.application().await?;
+    let statement = application.prepare("SELECT body FROM app.notes").await?;
     let seen = || async {
-        let result = call_tool(&stage.exec, &stage.alice.token, "list_notes", json!({})).await?;
-        Ok::<_, anyhow::Error>(result["structuredContent"]["rows"].as_array().map_or(0, Vec::len))
+        application.batch_execute("BEGIN").await?;
+        enter(&application, &stage.alice).await?;
+        let rows = application.query(&statement, &[]).await?.len();
+        application.batch_execute("COMMIT").await?;
+        Ok::<_, anyhow::Error>(rows)
     };
     for _ in 0..UNTIL_GENERIC {
         assert_eq!(seen().await?, 2, "the policy for readers applies to members");
     }
-    stage.superuser.batch_execute(&format!("REVOKE {reader} FROM mcp_user")).await?;
+    stage.superuser.batch_execute(&format!("REVOKE {reader} FROM app_login")).await?;
     assert_eq!(seen().await?, 1, "the plan kept what the revoked role could see");
+
+    // What tools run as inherits from nobody: a role granted to it by mistake opens nothing.
+    stage.superuser.batch_execute(&format!("GRANT {reader} TO mcp_user")).await?;
+    let result = call_tool(&stage.exec, &stage.alice.token, "list_notes", json!({})).await?;
+    stage.superuser.batch_execute(&format!("REVOKE {reader} FROM mcp_user")).await?;
+    assert_eq!(result["structuredContent"]["rows"].as_array().map(Vec::len), Some(1), "{result}");
     Ok(())
 }
 
@@ -812,6 +821,8 @@ async fn state_of(client: &Client) -> Result<Value> {
 
 async fn attack_a21_settings_of_a_tool_end_with_it(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
+    // The first call loads PL/pgSQL, whose settings then exist; that is no trace of a user.
+    stage.inject("SELECT 1").await?;
     let before = state_of(&stage.exec).await?;
     for statement in [
         "SELECT set_config('statement_timeout', '0', false)",
@@ -866,6 +877,8 @@ fn difference(before: &Value, after: &Value) -> String {
 
 async fn attack_a21_nothing_of_a_tool_stays_in_the_backend(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
+    // The first call loads PL/pgSQL, whose settings then exist; that is no trace of a user.
+    stage.inject("SELECT 1").await?;
     let before = state_of(&stage.exec).await?;
     for statement in [
         "LISTEN a21",

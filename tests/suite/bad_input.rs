@@ -321,7 +321,6 @@ async fn create_session_refuses_what_it_cannot_keep(world: &Shared) -> Result<()
         ("'https://idp.test', NULL, '{}'", ["22004", "22023"]),
         ("'', 'alice', '{}'", ["22023", "22023"]),
         ("'https://idp.test', '', '{}'", ["22023", "22023"]),
-        ("'https://idp.test', 'alice', NULL", ["22004", "22023"]),
         ("'https://idp.test', 'alice', '{}', ttl => '0'", ["22023", "22023"]),
         ("'https://idp.test', 'alice', '{}', ttl => '-1 day'", ["22023", "22023"]),
         ("'https://idp.test', 'alice', '{}', ttl => '1000 years'", ["22023", "22023"]),
@@ -558,7 +557,6 @@ async fn bodies_that_are_no_request(world: &Shared) -> Result<()> {
         r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":[]}"#,
         r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"} trailing"#,
         "\u{feff}{}",
-        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"whoami","arguments":{"a":1e999}}}"#,
     ] {
         let answer = client.post(body).await?;
         ensure!(
@@ -604,7 +602,7 @@ async fn huge_bodies_are_refused(world: &Shared) -> Result<()> {
         Ok(answer) => assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE),
         Err(error) => ensure!(error.to_string().contains("sending request"), "{error:#}"),
     }
-    let large = "x".repeat(1 << 20);
+    let large = "x".repeat(1 << 19);
     client.call("add_note", json!({"body": large})).await?.tool_text()?;
     let before = frontend.mcp(Era::Modern).post("x".repeat(8 << 20)).await;
     if let Ok(answer) = before {

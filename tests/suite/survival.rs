@@ -196,12 +196,18 @@ async fn two_frontends_serve_one_session(world: &Shared) -> Result<()> {
     let second = stub.oidc(first.settings().replica()?).start().await?;
     let token = sign_in(&first, "alice@example.com").await?;
     let mut calls = tokio::task::JoinSet::new();
-    for number in 0..200 {
-        let frontend = if number % 2 == 0 { &first } else { &second };
+    for worker in 0..8 {
+        let frontend = if worker % 2 == 0 { &first } else { &second };
         let client =
-            frontend.mcp(if number % 4 < 2 { Era::Modern } else { Era::Legacy }).with(Door::Header, &token);
+            frontend.mcp(if worker % 4 < 2 { Era::Modern } else { Era::Legacy }).with(Door::Header, &token);
         calls.spawn(async move {
-            client.call("add_note", json!({"body": format!("note {number}")})).await?.tool_text()
+            for number in 0..25 {
+                client
+                    .call("add_note", json!({"body": format!("note {worker}.{number}")}))
+                    .await?
+                    .tool_text()?;
+            }
+            Ok::<(), anyhow::Error>(())
         });
     }
     while let Some(call) = calls.join_next().await {
