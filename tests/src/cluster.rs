@@ -37,13 +37,15 @@ pub struct Options {
     /// Whether commits wait for the disk. Nothing here takes the machine's power away: what a killed server wrote is
     /// in the kernel's hands, so only measurements need it.
     pub fsync: bool,
+    /// Whether the server captures a stack for each panic, as it does where a shell asks every program for them.
+    pub backtraces: bool,
     /// Further settings, as they stand in `postgresql.conf`.
     pub settings: Vec<(String, String)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { preload: true, log_everything: true, fsync: false, settings: Vec::new() }
+        Self { preload: true, log_everything: true, fsync: false, backtraces: false, settings: Vec::new() }
     }
 }
 
@@ -75,6 +77,7 @@ pub struct Cluster {
     directory: TempDir,
     port: u16,
     password: String,
+    backtraces: bool,
     databases: AtomicU32,
 }
 
@@ -116,6 +119,7 @@ impl Cluster {
             directory,
             port: free_port()?,
             password: uuid::Uuid::new_v4().simple().to_string(),
+            backtraces: options.backtraces,
             databases: AtomicU32::new(0),
         };
         ledger::record("database password", &cluster.password);
@@ -173,8 +177,7 @@ impl Cluster {
             .current_dir(self.directory.path())
             .arg("-D")
             .arg(self.data())
-            // Where a developer's shell asks for them, each ERROR of the extension would carry a stack into the log.
-            .env_remove("RUST_BACKTRACE")
+            .env("RUST_BACKTRACE", if self.backtraces { "1" } else { "0" })
             .stdin(Stdio::null())
             .stdout(Stdio::from(log.try_clone()?))
             .stderr(Stdio::from(log));

@@ -159,13 +159,13 @@ impl Drop for Process {
 mod spawner {
     use super::{Child, Command, OnceLock, mpsc};
 
-    type Order = (Command, mpsc::Sender<std::io::Result<Child>>);
+    type Order = (Command, mpsc::SyncSender<std::io::Result<Child>>);
 
-    static ORDERS: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
+    static ORDERS: OnceLock<mpsc::SyncSender<Order>> = OnceLock::new();
 
     pub(super) fn spawn(command: Command) -> std::io::Result<Child> {
         let orders = ORDERS.get_or_init(|| {
-            let (orders, inbox) = mpsc::channel::<Order>();
+            let (orders, inbox) = mpsc::sync_channel::<Order>(0);
             std::thread::spawn(move || {
                 for (mut command, reply) in inbox {
                     // Whoever ordered may have given up by now; the dropped child is reaped by its own guard.
@@ -174,7 +174,7 @@ mod spawner {
             });
             orders
         });
-        let (reply, answer) = mpsc::channel();
+        let (reply, answer) = mpsc::sync_channel(1);
         orders.send((command, reply)).expect("the spawning thread never ends");
         answer.recv().expect("the spawning thread answers each order")
     }

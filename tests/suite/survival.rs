@@ -293,11 +293,20 @@ async fn frontend_leaves_no_connection_behind(world: &Shared) -> Result<()> {
 }
 
 async fn everything_but_the_worker_works_without_preloading(world: &Shared) -> Result<()> {
-    let cluster = Cluster::start(&Options { preload: false, ..Options::default() }).await?;
+    // With stacks captured: what reaches the log must not reach a client.
+    let cluster = Cluster::start(&Options { preload: false, backtraces: true, ..Options::default() }).await?;
     let database = cluster.database().await?;
     let (frontend, _stub) = world.stubbed(&database).await?;
     let token = sign_in(&frontend, "alice@example.com").await?;
     whoami(&frontend, &token).await?;
+    let failing =
+        [("fail", json!({"message": "no"})), ("run", json!({"statement": "SELECT mcp.set_state(NULL)"}))];
+    for (tool, arguments) in failing {
+        let answer = frontend.mcp(Era::Modern).with(Door::Bearer, &token).call(tool, arguments).await?;
+        for inside in [".rs:", "panic", "backtrace", "_wrapper"] {
+            ensure!(!answer.text.contains(inside), "{inside} in {}", answer.text);
+        }
+    }
     let (auth, exec) = (database.auth().await?, database.exec().await?);
     let session: Session = NewSession::of("bob").refreshable("client").create(&auth).await?;
     ensure!(call_tool(&exec, &session.token, "add_note", json!({"body": "x"})).await?["isError"] != true);
