@@ -78,7 +78,7 @@ PGBIN="$PG_TREE/lib/postgresql/$PG_MAJOR/bin"
 PG_CONFIG="$PGBIN/pg_config"
 
 # cargo-pgrx keeps its configuration here, so that the one in the user's home stays as it is.
-export PGRX_HOME="$ROOT/.pg/pgrx"
+export PGRX_HOME="$ROOT/.pg/pgrx" SYSTEM_PGRX_HOME="$ROOT/.pg/pgrx-system"
 CARGO_PGRX_VERSION=$(sed -n 's/^pgrx = "=\(.*\)"$/\1/p' "$ROOT/Cargo.toml")
 # First what these scripts install where the system has none that fits, then whatever else there is.
 export PATH="$ROOT/.pg/cargo/bin:$ROOT/.pg/node/bin:$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"

@@ -13,6 +13,6 @@ use_system_pg_config() {
     esac
     [ -d "$("$PG_CONFIG" --includedir-server)" ] ||
         die "the headers of PostgreSQL $PG_MAJOR are missing (package postgresql-server-dev-$PG_MAJOR)"
-    export PG_MAJOR PG_CONFIG PGRX_HOME="$ROOT/.pg/pgrx-system"
-    "$ROOT/scripts/install-cargo-pgrx"
+    export PG_MAJOR PG_CONFIG PGRX_HOME=$SYSTEM_PGRX_HOME
+    "$ROOT/scripts/install-cargo-pgrx" "$PG_CONFIG"
 }
