@@ -7,7 +7,6 @@ use crate::session::create::{Created, NewSession};
 use crate::session::sealed;
 use crate::statement::{first, required, run, sql};
 use crate::token::{self, Kind, Token};
-use pgrx::prelude::*;
 use uuid::Uuid;
 
 /// Widens a live session of the same user, client and resource that lacks one of the scopes now granted, and returns it
