@@ -86,6 +86,7 @@ pub extern "C-unwind" fn _PG_init() {
         unsafe { (pg_sys::process_shared_preload_libraries_in_progress, pg_sys::IsBinaryUpgrade) };
     settings::declare(preloading);
     identity::init();
+    tool::temporary::init();
     if preloading && !upgrading {
         worker::register();
     }

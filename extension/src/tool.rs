@@ -16,6 +16,7 @@ mod registry;
 mod result;
 mod sandbox;
 mod schema;
+pub(crate) mod temporary;
 mod timer;
 mod types;
 mod user;
@@ -42,8 +43,6 @@ use std::time::Duration;
 enum Failure {
     /// Its time was over.
     TimedOut,
-    /// It made something in the temporary schema.
-    Temporary,
     /// It returned more than a result may have.
     TooLarge {
         limit: usize,
@@ -220,7 +219,6 @@ fn answer(failure: Failure, timeout: Option<Duration>) -> Jsonb {
             let limit = timeout.unwrap_or_default();
             format!("the tool timed out after {limit:?}")
         }
-        Failure::Temporary => "a tool must not create temporary objects".to_owned(),
         Failure::TooLarge { limit } => {
             format!("the result is too large: it is over the limit of {limit} bytes; ask for less")
         }

@@ -38,6 +38,8 @@ pub(crate) enum Refusal {
     NotReadOnly(String),
     #[error("a tool named {0:?} exists, of a function with another owner")]
     Taken(String),
+    #[error("a tool must not create temporary objects")]
+    Temporary,
     #[error("role mcp_user is too powerful for running tools: it is a member of role {0}")]
     TooPowerful(String),
 }
@@ -50,7 +52,8 @@ impl Refusal {
             Refusal::NotOwner(_)
             | Refusal::NotWithdrawer { .. }
             | Refusal::NotExecutable(_)
-            | Refusal::NoUsage(_) => ERRCODE_INSUFFICIENT_PRIVILEGE,
+            | Refusal::NoUsage(_)
+            | Refusal::Temporary => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Refusal::NotAFunction(_) => ERRCODE_WRONG_OBJECT_TYPE,
             Refusal::Unnamed { .. } => ERRCODE_INVALID_FUNCTION_DEFINITION,
             Refusal::ArgumentType { .. } | Refusal::ResultType { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,

@@ -7,7 +7,7 @@
 
 use super::raised::{Raised, catch};
 use super::timer::Timer;
-use super::{Failure, raw};
+use super::{Failure, raw, temporary};
 use crate::identity;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString, c_int};
@@ -70,6 +70,7 @@ pub(super) fn run<T>(seal: &Seal, tool: impl FnOnce(&Sealed) -> Result<T, Failur
         pg_sys::BeginInternalSubTransaction(ptr::null());
         pg_sys::MemoryContextSwitchTo(home);
         identity::seal(true);
+        temporary::refuse(seal.restricted);
         // A panic is an error of the server's that one of pgrx's wrappers turned into one, or a fault of ours.
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let timer = Timer::start(seal.timeout);
@@ -86,6 +87,7 @@ pub(super) fn run<T>(seal: &Seal, tool: impl FnOnce(&Sealed) -> Result<T, Failur
             // SPI connections and portals, and takes back every write.
             pg_sys::RollbackAndReleaseCurrentSubTransaction();
         }
+        temporary::refuse(false);
         identity::seal(false);
         pg_sys::MemoryContextSwitchTo(home);
         pg_sys::CurrentResourceOwner = resources;
@@ -120,7 +122,7 @@ unsafe fn enter<T>(
 
         pg_sys::SPI_connect();
         let sealed = Sealed { home, read_only: seal.read_only };
-        let result = if seal.restricted { without_temporary_objects(|| tool(&sealed))? } else { tool(&sealed)? };
+        let result = tool(&sealed)?;
         if !seal.restricted {
             // What the tool deferred is checked as the tool's user, and fails as the tool; under restriction nothing can
             // be deferred.
@@ -132,22 +134,6 @@ unsafe fn enter<T>(
         pg_sys::AtEOXact_GUC(false, settings);
         pg_sys::SetUserIdAndSecContext(user, context);
         Ok(result)
-    }
-}
-
-/// Refuses a call that used the temporary schema. The restriction itself refuses temporary tables alone; a function or a
-/// type left there would be found by whatever the connection runs next.
-fn without_temporary_objects<T>(tool: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    const USED: c_int = pg_sys::XACT_FLAGS_ACCESSEDTEMPNAMESPACE as c_int;
-    // SAFETY: flags of the transaction, read and written on the backend's only thread. What the tool did there is rolled
-    // back where this fails, so the flag may be as it was before.
-    unsafe {
-        let before = pg_sys::MyXactFlags & USED;
-        pg_sys::MyXactFlags &= !USED;
-        let result = tool();
-        let used = pg_sys::MyXactFlags & USED != 0;
-        pg_sys::MyXactFlags = pg_sys::MyXactFlags & !USED | before;
-        if used && result.is_ok() { Err(Failure::Temporary) } else { result }
     }
 }
 

@@ -1,0 +1,64 @@
+//! What tools may not leave in the temporary schema.
+//!
+//! A security-restricted operation refuses temporary tables alone. A function or a type made there would outlive the call,
+//! and whatever the pooled connection runs next might find it.
+
+use super::refusal::Refusal;
+use crate::error::Error;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use std::cell::Cell;
+use std::ffi::{c_int, c_void};
+
+thread_local! {
+    static REFUSED: Cell<bool> = const { Cell::new(false) };
+    static NEXT: Cell<pg_sys::object_access_hook_type> = const { Cell::new(None) };
+}
+
+const USED: c_int = pg_sys::XACT_FLAGS_ACCESSEDTEMPNAMESPACE as c_int;
+
+/// Looks at every object that is made. Called once, while the library loads.
+pub(crate) fn init() {
+    // SAFETY: the hook lives as long as the library, which is never unloaded, and calls the one before it.
+    unsafe {
+        NEXT.set(pg_sys::object_access_hook);
+        pg_sys::object_access_hook = Some(on_access);
+    }
+}
+
+/// From now on, or no longer.
+pub(super) fn refuse(refused: bool) {
+    REFUSED.set(refused);
+    if refused {
+        forget();
+    }
+}
+
+/// The server notes the use of the temporary schema for PREPARE TRANSACTION, which an armed identity rules out anyway.
+fn forget() {
+    // SAFETY: flags of the transaction, read and written on the backend's only thread.
+    unsafe { pg_sys::MyXactFlags &= !USED }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_access(
+    access: pg_sys::ObjectAccessType::Type,
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+    part: c_int,
+    argument: *mut c_void,
+) {
+    if let Some(next) = NEXT.get() {
+        // SAFETY: passes on what the server passed.
+        unsafe { next(access, class, object, part, argument) };
+    }
+    if access == pg_sys::ObjectAccessType::OAT_POST_CREATE && REFUSED.get() {
+        // SAFETY: as in `forget`.
+        let used = unsafe { pg_sys::MyXactFlags & USED != 0 };
+        if used {
+            // A tool that catches the error has made nothing, and may go on.
+            forget();
+            Error::from(Refusal::Temporary).raise();
+        }
+    }
+}
