@@ -254,7 +254,7 @@ pub(crate) fn find_client(
 fn offered_scopes() -> Result<Vec<String>, Error> {
     all(
         sql!(
-            "SELECT DISTINCT scope FROM mcp.tools AS t, unnest(string_to_array(t.scope, ' ')) AS scope ORDER BY scope"
+            "SELECT DISTINCT o.scope FROM mcp.tools AS t, unnest(string_to_array(t.scope, ' ')) AS o(scope) ORDER BY 1"
         ),
         &[],
         |row| required::<String>(&row, 1),
