@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use url::form_urlencoded;
 
 use crate::{
     app::{App, Peer},
@@ -31,8 +32,21 @@ use crate::{
 
 /// The path of the endpoint.
 pub const PATH: &str = "/authorize";
+/// What is read of a request; the page carries it, and nothing else.
+const PARAMETERS: [&str; 10] = [
+    "client_id",
+    "redirect_uri",
+    "response_type",
+    "response_mode",
+    "code_challenge",
+    "code_challenge_method",
+    "scope",
+    "state",
+    "resource",
+    "login_hint",
+];
 /// Longer than any honest request; it has to fit into the sign-in.
-const LONGEST_QUERY: usize = 16 << 10;
+const LONGEST: usize = 16 << 10;
 const LONGEST_HINT: usize = 320;
 
 /// A request in order, as it travels through the sign-in.
@@ -46,8 +60,8 @@ pub struct Request {
     scopes: Vec<String>,
     /// Whether the person consented on the way here, rather than in an earlier sign-in.
     consented: bool,
-    /// As it came, for the case that the person has to be asked after all.
-    query: String,
+    /// All of it, for the case that the person has to be asked after all.
+    parameters: String,
 }
 
 /// Why a request is answered with an error, at the client's own address.
@@ -61,8 +75,8 @@ struct Refusal {
 pub async fn get(app: &App, peer: &Peer, parts: &Parts) -> Result<Response<Body>, Fault> {
     app.authorization_server.sign_in_limit.check(peer.address.ip())?;
     let query = Query::of(&parts.uri);
-    let asked = Asked::read(app, parts, &query).await?;
-    let request = match asked.request(app, parts) {
+    let asked = Asked::read(app, &parts.headers, &query).await?;
+    let request = match asked.request(app) {
         Ok(request) => request,
         Err(refusal) => return asked.refuse(app, &refusal),
     };
@@ -76,10 +90,9 @@ pub async fn get(app: &App, peer: &Peer, parts: &Parts) -> Result<Response<Body>
 pub async fn post(app: &App, peer: &Peer, request: HttpRequest<Incoming>) -> Result<Response<Body>, Fault> {
     app.authorization_server.sign_in_limit.check(peer.address.ip())?;
     let (parts, body) = request.into_parts();
-    let query = Query::of(&parts.uri);
     let answer = form::read(&parts.headers, body).await?;
-    let asked = Asked::read(app, &parts, &query).await?;
-    let mut request = match asked.request(app, &parts) {
+    let asked = Asked::read(app, &parts.headers, &answer).await?;
+    let mut request = match asked.request(app) {
         Ok(request) => request,
         Err(refusal) => return asked.refuse(app, &refusal),
     };
@@ -89,7 +102,7 @@ pub async fn post(app: &App, peer: &Peer, request: HttpRequest<Incoming>) -> Res
                 .get("token")
                 .ok()
                 .flatten()
-                .is_some_and(|token| consent::holds(browser, &request.query, token))
+                .is_some_and(|token| consent::holds(browser, &request.parameters, token))
     });
     if !genuine {
         // A page of somebody else's, or one of ours whose cookie is gone: the person decides on a new one.
@@ -118,16 +131,21 @@ struct Asked<'a> {
     query: &'a Query,
 }
 
+/// The parameters that were sent, in one order.
+fn parameters(query: &Query) -> Vec<(&'static str, &str)> {
+    PARAMETERS.into_iter().filter_map(|name| Some((name, query.get(name).ok()??))).collect()
+}
+
 impl<'a> Asked<'a> {
-    async fn read(app: &App, parts: &'a Parts, query: &'a Query) -> Result<Self, Fault> {
-        if parts.uri.query().is_some_and(|query| query.len() > LONGEST_QUERY) {
+    async fn read(app: &App, headers: &'a HeaderMap, query: &'a Query) -> Result<Self, Fault> {
+        if parameters(query).iter().map(|(_, value)| value.len()).sum::<usize>() > LONGEST {
             return Err(Fault::invalid_request("The request is too long."));
         }
         let missing = |what| Fault::invalid_request(format!("The request has no {what}."));
         let id = query.get("client_id")?.ok_or_else(|| missing("client_id"))?;
         let uri = query.get("redirect_uri")?.ok_or_else(|| missing("redirect_uri"))?;
         let redirect = RedirectUri::parse(uri).ok_or_else(client::unregistered_redirect)?;
-        let browser = cookie::secret(app, &parts.headers, cookie::BROWSER);
+        let browser = cookie::secret(app, headers, cookie::BROWSER);
         let client = Client::find(app, id, &redirect, browser).await?;
         let state = query.get("state").unwrap_or_default();
         let login_hint =
@@ -135,7 +153,7 @@ impl<'a> Asked<'a> {
         Ok(Self { client, redirect, state, browser, login_hint, query })
     }
 
-    fn request(&self, app: &App, parts: &Parts) -> Result<Request, Refusal> {
+    fn request(&self, app: &App) -> Result<Request, Refusal> {
         let (scopes, code_challenge) = check(self.query, app.sessions.resource())?;
         Ok(Request {
             client_id: self.client.id.clone(),
@@ -145,7 +163,9 @@ impl<'a> Asked<'a> {
             code_challenge,
             scopes: self.client.granted(scopes),
             consented: false,
-            query: parts.uri.query().unwrap_or_default().to_owned(),
+            parameters: form_urlencoded::Serializer::new(String::new())
+                .extend_pairs(parameters(self.query))
+                .finish(),
         })
     }
 
@@ -165,7 +185,8 @@ impl<'a> Asked<'a> {
             client: &self.client,
             redirect: &self.redirect,
             scopes: &request.scopes,
-            query: &request.query,
+            parameters: &parameters(self.query),
+            request: &request.parameters,
             browser: &browser,
             notice,
         };
@@ -274,7 +295,7 @@ impl Request {
             Issued::ConsentRequired => {
                 // Somebody else consented in this browser. As a new one, it is asked.
                 let mut response =
-                    respond::redirect(StatusCode::SEE_OTHER, &format!("{PATH}?{}", self.query))?;
+                    respond::redirect(StatusCode::SEE_OTHER, &format!("{PATH}?{}", self.parameters))?;
                 cookie::set(app, &mut response, cookie::BROWSER, &new_browser, sign_in::COOKIE_MAX_AGE)?;
                 Ok(response)
             }

@@ -38,8 +38,9 @@ pub struct Question<'a> {
     pub client: &'a Client,
     pub redirect: &'a RedirectUri<'a>,
     pub scopes: &'a [String],
-    /// The request, as it came.
-    pub query: &'a str,
+    /// The request: its parameters, and all of them as one text.
+    pub parameters: &'a [(&'static str, &'a str)],
+    pub request: &'a str,
     pub browser: &'a str,
     pub notice: Option<Notice>,
 }
@@ -54,7 +55,8 @@ struct Page<'a> {
     private: bool,
     resource: &'a str,
     scopes: Vec<String>,
-    action: String,
+    action: &'a str,
+    parameters: &'a [(&'static str, &'a str)],
     token: String,
     asked_anew: bool,
 }
@@ -76,8 +78,9 @@ impl Question<'_> {
                 .filter(|scope| *scope != scope::BASE)
                 .map(|scope| client::shown(scope))
                 .collect(),
-            action: format!("{}?{}", authorize::PATH, self.query),
-            token: token(self.browser, self.query),
+            action: authorize::PATH,
+            parameters: self.parameters,
+            token: token(self.browser, self.request),
             asked_anew: self.notice == Some(Notice::AskedAnew),
         };
         let status = if page.asked_anew { StatusCode::FORBIDDEN } else { StatusCode::OK };
@@ -102,14 +105,14 @@ impl Question<'_> {
 }
 
 /// What the page of this browser and this request carries.
-fn token(browser: &str, query: &str) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(&key(browser), &message(query)))
+fn token(browser: &str, request: &str) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(&key(browser), &message(request)))
 }
 
 /// Whether `token` came from the page that this browser was shown for this request.
-pub fn holds(browser: &str, query: &str, token: &str) -> bool {
+pub fn holds(browser: &str, request: &str, token: &str) -> bool {
     let Ok(token) = BASE64_URL_SAFE_NO_PAD.decode(token) else { return false };
-    hmac::verify(&key(browser), &message(query), &token).is_ok()
+    hmac::verify(&key(browser), &message(request), &token).is_ok()
 }
 
 /// Whether the browser, where it says so, posted from a page of this server's.
@@ -121,8 +124,8 @@ fn key(browser: &str) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, browser.as_bytes())
 }
 
-fn message(query: &str) -> Vec<u8> {
-    [PURPOSE, query.as_bytes()].concat()
+fn message(request: &str) -> Vec<u8> {
+    [PURPOSE, request.as_bytes()].concat()
 }
 
 #[cfg(test)]
@@ -167,7 +170,8 @@ mod tests {
             private: true,
             resource: "https://h/mcp/v1",
             scopes: vec!["<u>".into()],
-            action: "/authorize?state=\"><form>".into(),
+            action: "/authorize",
+            parameters: &[("state", "\"><form>")],
             token: String::new(),
             asked_anew: true,
         };

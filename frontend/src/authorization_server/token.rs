@@ -78,7 +78,7 @@ fn answer(tokens: &Tokens) -> Response<Body> {
         &json!({
             "access_token": tokens.access.expose(),
             "token_type": "Bearer",
-            "expires_in": tokens.expires_in.as_secs(),
+            "expires_in": tokens.expires_in.as_secs_f64().round() as u64,
             "refresh_token": tokens.refresh_token(),
             "scope": tokens.scopes.join(" "),
         }),
