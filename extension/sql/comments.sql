@@ -34,10 +34,12 @@ COMMENT ON FUNCTION mcp.remove_client IS
 COMMENT ON FUNCTION mcp.register_dynamic_client IS
     'Registers an OAuth client that asked for it itself (RFC 7591); forgotten when nobody signs in with it';
 COMMENT ON FUNCTION mcp.find_client IS
-    'What is registered of an OAuth client, and which scopes were consented to in this browser; always one row';
+    'What is registered of an OAuth client, what was consented to in this browser, which scopes tools need; always one row';
 COMMENT ON FUNCTION mcp.issue_code IS
     'Makes an authorization code for a user who has signed in: status issued or consent_required';
 COMMENT ON FUNCTION mcp.redeem_code IS
     'Exchanges an authorization code for a session, once: status active, unknown, expired, replayed, unknown_client, wrong_client, wrong_redirect, wrong_resource or wrong_verifier';
+COMMENT ON FUNCTION mcp.redeem_refresh_token IS
+    'As refresh_session, for a client that has to be known and may name the resource: two more statuses, unknown_client and wrong_resource';
 COMMENT ON FUNCTION mcp.revoke_token IS
     'Ends the session of a token, if it is this client''s (RFC 7009); NULL where there is no such client';

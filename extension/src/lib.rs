@@ -52,6 +52,7 @@ extension_sql_file!(
         oauth::client::remove_client,
         oauth::code::issue_code,
         oauth::code::redeem_code,
+        oauth::refresh::redeem_refresh_token,
         oauth::revocation::revoke_token,
         session::create::create_session,
         session::enter::touch_session,

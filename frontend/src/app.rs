@@ -5,17 +5,18 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    authorization_server::metadata,
+    authorization_server::{AuthorizationServer, metadata},
     config::{Config, PublicUrl},
     database::Database,
     gate::Gate,
     idp::IdentityProvider,
     mcp::{self, Mcp},
     metrics::Metrics,
+    proxies::TrustedProxies,
     sessions::Sessions,
 };
 
-/// The other end of a connection.
+/// The other end: of the connection, or of the trusted proxies in between.
 pub struct Peer {
     pub address: SocketAddr,
 }
@@ -30,6 +31,8 @@ pub struct App {
     pub session_ttl: Duration,
     pub sessions: Arc<Sessions>,
     pub provider: IdentityProvider,
+    pub authorization_server: AuthorizationServer,
+    pub proxies: TrustedProxies,
     pub mcp: Mcp,
     pub metrics: Metrics,
 }
@@ -54,6 +57,8 @@ impl App {
             gate: Gate::new(&config.public_url, config.bind, &config.allowed_hosts, &config.allowed_origins),
             cookie_door: config.cookie_door,
             session_ttl: config.session_ttl,
+            authorization_server: AuthorizationServer::new(&config.authorization_server),
+            proxies: TrustedProxies::new(config.trusted_proxies),
             provider: IdentityProvider::new(config.provider, &config.public_url),
             mcp: Mcp::new(sessions.clone(), config.max_body_bytes, config.request_timeout, stop),
             metrics: Metrics::new(),

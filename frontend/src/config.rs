@@ -15,7 +15,7 @@ use http::HeaderValue;
 use secrecy::SecretString;
 use url::{Host, Url};
 
-use crate::database::Target;
+use crate::{authorization_server::redirect::RedirectUri, database::Target, proxies::Network};
 
 /// Where settings come from; tests pass a table instead of the process' environment.
 pub trait Environment {
@@ -44,6 +44,8 @@ pub struct Config {
     pub prepared_statements: bool,
     pub session_ttl: Duration,
     pub provider: Provider,
+    pub authorization_server: AuthorizationServer,
+    pub trusted_proxies: Vec<Network>,
     pub allowed_origins: Vec<String>,
     pub allowed_hosts: Vec<String>,
     pub cookie_door: bool,
@@ -51,6 +53,21 @@ pub struct Config {
     pub shutdown_grace: Duration,
     pub max_connections: usize,
     pub max_body_bytes: usize,
+}
+
+/// How this server deals with OAuth clients.
+#[derive(Debug)]
+pub struct AuthorizationServer {
+    /// Whether clients may register themselves (RFC 7591).
+    pub registration: bool,
+    /// The private schemes that such clients may be sent back to, beside https and loopback.
+    pub private_schemes: Vec<String>,
+    /// Whether metadata documents may be on this computer; only where this server is too.
+    pub loopback_documents: bool,
+    /// Requests a minute from one address; 0 for no limit.
+    pub register_limit: u32,
+    pub token_limit: u32,
+    pub sign_in_limit: u32,
 }
 
 /// The identity provider that signs people in.
@@ -153,6 +170,15 @@ impl Config {
         let ttl_hours: Number = reader.or("MCP_SESSION_TTL_HOURS", Number(24.0));
         let session_ttl = Duration::try_from_secs_f64(ttl_hours.0 * 3600.0).unwrap_or(Duration::ZERO);
         let provider = reader.provider();
+        let authorization_server = AuthorizationServer {
+            registration: reader.or("MCP_DYNAMIC_REGISTRATION", Switch(true)).0,
+            private_schemes: reader.list("MCP_REDIRECT_SCHEMES", parse_scheme),
+            loopback_documents: reader.loopback_documents(public_url.as_ref()),
+            register_limit: reader.or("MCP_LIMIT_REGISTER", 60),
+            token_limit: reader.or("MCP_LIMIT_TOKEN", 3000),
+            sign_in_limit: reader.or("MCP_LIMIT_SIGN_IN", 1200),
+        };
+        let trusted_proxies = reader.list("MCP_TRUSTED_PROXIES", str::parse);
         let allowed_origins = reader.list("MCP_ALLOWED_ORIGINS", parse_origin);
         let allowed_hosts = reader.list("MCP_ALLOWED_HOSTS", parse_host);
         let cookie_door = reader.or("MCP_COOKIE_DOOR", Switch(false)).0;
@@ -176,6 +202,8 @@ impl Config {
                     prepared_statements,
                     session_ttl,
                     provider,
+                    authorization_server,
+                    trusted_proxies,
                     allowed_origins,
                     allowed_hosts,
                     cookie_door,
@@ -248,7 +276,7 @@ impl Reader<'_> {
         Duration::try_from_secs_f64(seconds.0).unwrap_or(Duration::ZERO)
     }
 
-    fn list(&mut self, name: &str, parse: fn(&str) -> Result<String, String>) -> Vec<String> {
+    fn list<T, E: Display>(&mut self, name: &str, parse: fn(&str) -> Result<T, E>) -> Vec<T> {
         let Some(text) = self.environment.get(name) else { return Vec::new() };
         let mut values = Vec::new();
         for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
@@ -258,6 +286,18 @@ impl Reader<'_> {
             }
         }
         values
+    }
+
+    /// A document on loopback is what a test has, and what an attacker would have this server fetch.
+    fn loopback_documents(&mut self, public_url: Option<&PublicUrl>) -> bool {
+        const NAME: &str = "MCP_CIMD_ALLOW_LOOPBACK";
+        match self.environment.get(NAME).as_deref() {
+            None => return false,
+            Some("test") if public_url.is_some_and(|url| is_loopback(&url.url)) => return true,
+            Some("test") => self.wrong(NAME, "is for tests: it needs an MCP_PUBLIC_URL on loopback"),
+            Some(_) => self.wrong(NAME, "must be test, or not set"),
+        }
+        false
     }
 
     fn provider(&mut self) -> Option<Provider> {
@@ -402,6 +442,14 @@ fn parse_origin(text: &str) -> Result<String, String> {
     Ok(origin)
 }
 
+fn parse_scheme(text: &str) -> Result<String, String> {
+    let uri = format!("{text}:/");
+    match RedirectUri::parse(&uri).and_then(|uri| uri.private_scheme().map(str::to_owned)) {
+        Some(scheme) => Ok(scheme),
+        None => Err("must be the scheme of an application, such as cursor".into()),
+    }
+}
+
 fn parse_host(text: &str) -> Result<String, String> {
     let authority: http::uri::Authority =
         text.parse().map_err(|_| "must be a host name, or host:port".to_owned())?;
@@ -505,11 +553,27 @@ pub mod tests {
             ("MCP_REQUEST_TIMEOUT", "NaN"),
             ("MCP_SESSION_TTL_HOURS", "1e300"),
             ("MCP_MAX_BODY_BYTES", "12"),
+            ("MCP_DYNAMIC_REGISTRATION", "yes"),
+            ("MCP_REDIRECT_SCHEMES", "javascript"),
+            ("MCP_REDIRECT_SCHEMES", "Cursor"),
+            ("MCP_CIMD_ALLOW_LOOPBACK", "on"),
+            ("MCP_LIMIT_REGISTER", "-1"),
+            ("MCP_TRUSTED_PROXIES", "proxy"),
+            ("MCP_TRUSTED_PROXIES", "10.0.0.0/33"),
         ] {
             let text = faults(&[(name, value)]);
             assert_eq!(text.lines().count(), 1, "{name}={value}: {text}");
             assert!(text.starts_with(name), "{name}={value}: {text}");
         }
+    }
+
+    #[test]
+    fn documents_on_loopback_are_for_tests() {
+        let test = ("MCP_CIMD_ALLOW_LOOPBACK", "test");
+        assert!(!read(&[]).unwrap().authorization_server.loopback_documents);
+        assert!(read(&[test]).unwrap().authorization_server.loopback_documents);
+        let public = ("MCP_PUBLIC_URL", "https://mcp.example.com");
+        assert!(faults(&[test, public]).starts_with("MCP_CIMD_ALLOW_LOOPBACK is for tests"));
     }
 
     #[test]

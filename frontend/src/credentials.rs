@@ -57,7 +57,7 @@ pub fn extract(headers: &HeaderMap, cookie_door: bool) -> Result<Option<Credenti
 }
 
 /// Every value of the cookie `name`, in the order sent (RFC 6265 §5.4).
-pub fn cookies<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
+pub fn cookies<'a, 'n>(headers: &'a HeaderMap, name: &'n str) -> impl Iterator<Item = &'a str> + use<'a, 'n> {
     headers
         .get_all(header::COOKIE)
         .iter()

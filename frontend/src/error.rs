@@ -24,11 +24,9 @@ use crate::{
     pages,
     query::QueryFault,
     respond::{self, Body},
+    scope::BASE as BASE_SCOPE,
     sessions::Refusal,
 };
-
-/// The scope every session has, and the only one a client needs to begin with.
-pub const BASE_SCOPE: &str = "mcp";
 
 /// Whose fault it is: the label on metrics and log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +67,8 @@ pub enum Challenge {
     InvalidToken,
     /// The session lacks a scope; the text is the whole set that is needed.
     InsufficientScope(String),
+    /// An OAuth client presented credentials that it does not have.
+    Basic,
 }
 
 impl Challenge {
@@ -83,6 +83,7 @@ impl Challenge {
             Self::InsufficientScope(scope) => {
                 format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\", {metadata}")
             }
+            Self::Basic => "Basic realm=\"token\", charset=\"UTF-8\"".to_owned(),
         };
         // A scope comes from the database, where its grammar is not enforced.
         HeaderValue::from_str(&value).unwrap_or(HeaderValue::from_static("Bearer"))
@@ -139,6 +140,24 @@ impl Fault {
     /// A client's fault with a status of its own.
     pub fn client(status: StatusCode, code: &'static str, public: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Kind::Client, status, code, public)
+    }
+
+    /// 429: come back after this many seconds.
+    pub fn too_many_requests(seconds: u32) -> Self {
+        Self {
+            retry_after: Some(seconds),
+            ..Self::new(
+                Kind::Client,
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_requests",
+                "There were too many requests of this kind from your address: wait a moment.",
+            )
+        }
+    }
+
+    /// Adds the challenge that goes with a client's failed Basic authentication (RFC 6749 §5.2).
+    pub fn basic(self) -> Self {
+        Self { challenge: Some(Challenge::Basic), ..self }
     }
 
     /// 401 without `error`: who are you?

@@ -187,6 +187,14 @@ impl IdentityProvider {
         }
     }
 
+    /// Whether an answer comes from the provider that was asked, as far as it says (RFC 9207): its errors too.
+    pub async fn check_issuer(&self, iss: Option<&str>) -> Result<(), ProviderFault> {
+        match self {
+            Self::Oidc(provider) => in_time(provider.check_issuer(iss)).await,
+            Self::WorkOs(_) => Ok(()),
+        }
+    }
+
     /// Exchanges the code and verifies who signed in.
     pub async fn redeem(&self, incoming: &Incoming<'_>) -> Result<Principal, ProviderFault> {
         match self {

@@ -15,8 +15,8 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
-use http_body_util::{BodyExt, Collected, Full, LengthLimitError, Limited};
-use hyper::body::{Body as _, Incoming};
+use http_body_util::{BodyExt, Collected, Full};
+use hyper::body::Incoming;
 use rmcp::transport::streamable_http_server::{
     StreamableHttpServerConfig, StreamableHttpService, session::never::NeverSessionManager,
 };
@@ -25,7 +25,7 @@ use serde_json::{Value, json, value::RawValue};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    accept,
+    accept, body,
     credentials::{Credential, SESSION_HEADER},
     error::{Fault, Kind},
     mcp::{
@@ -110,7 +110,7 @@ impl Mcp {
     ) -> Result<Response<Body>, Failure> {
         check_media_types(request.headers())?;
         let (mut parts, body) = request.into_parts();
-        let body = self.read(body).await?;
+        let body = body::read(body, self.max_body_bytes, self.deadline).await?;
         // A token may be nowhere but in the caller: rmcp logs what it is given.
         for name in [header::AUTHORIZATION, header::COOKIE, SESSION_HEADER] {
             parts.headers.remove(name);
@@ -226,29 +226,6 @@ impl Mcp {
                 Err(Fault::client(StatusCode::BAD_REQUEST, "invalid_request", "the message cannot be read"))
             }
             None => Ok(response),
-        }
-    }
-
-    async fn read(&self, body: Incoming) -> Result<Bytes, Fault> {
-        let too_large = || {
-            Fault::client(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "payload_too_large",
-                format!("the body is longer than {} bytes", self.max_body_bytes),
-            )
-        };
-        if body.size_hint().lower() > self.max_body_bytes as u64 {
-            return Err(too_large());
-        }
-        match tokio::time::timeout(self.deadline, Limited::new(body, self.max_body_bytes).collect()).await {
-            Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-            Ok(Err(error)) => Err(Fault::invalid_request("the body broke off").because(error)),
-            Err(_) => Err(Fault::client(
-                StatusCode::REQUEST_TIMEOUT,
-                "request_timeout",
-                "the body did not come in time",
-            )),
         }
     }
 }

@@ -25,6 +25,22 @@ impl Query {
         Self(form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect())
     }
 
+    /// The fields of a form; `None` where it is not encoded as one, to the letter.
+    pub fn of_form(bytes: &[u8]) -> Option<Self> {
+        let mut rest = bytes;
+        while let Some(at) = rest.iter().position(|byte| *byte == b'%') {
+            if !rest.get(at + 1..at + 3)?.iter().all(u8::is_ascii_hexdigit) {
+                return None;
+            }
+            rest = &rest[at + 3..];
+        }
+        let fields: Vec<(String, String)> = form_urlencoded::parse(bytes).into_owned().collect();
+        // What is not UTF-8 has been replaced by now.
+        let broken =
+            fields.iter().any(|(name, value)| name.contains('\u{fffd}') || value.contains('\u{fffd}'));
+        (!broken && bytes.is_ascii()).then_some(Self(fields))
+    }
+
     /// The value of `name`; `None` where it is absent or empty (RFC 6749 §3.1 treats both alike).
     pub fn get(&self, name: &'static str) -> Result<Option<&str>, QueryFault> {
         let mut values = self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
@@ -53,6 +69,20 @@ mod tests {
         let long = format!("/?x={}", "a".repeat(LONGEST + 1));
         assert_eq!(Query::of(&long.parse().unwrap()).get("x"), Err(QueryFault::TooLong("x")));
         assert_eq!(Query::of(&"/".parse().unwrap()).get("x"), Ok(None));
+    }
+
+    #[test]
+    fn a_form_is_read_to_the_letter() {
+        let form =
+            Query::of_form(b"grant_type=refresh_token&scope=a+b%20c&x=%C3%A4&twice=1&twice=1").unwrap();
+        assert_eq!(form.get("grant_type"), Ok(Some("refresh_token")));
+        assert_eq!(form.get("scope"), Ok(Some("a b c")));
+        assert_eq!(form.get("x"), Ok(Some("ä")));
+        assert_eq!(form.get("twice"), Err(QueryFault::Repeated("twice")));
+        assert!(Query::of_form(b"").is_some());
+        for bad in [&b"a=%"[..], b"a=%2", b"a=%zz", b"a=%ff", b"\xff=1", "a=\u{e4}".as_bytes(), b"a=b%"] {
+            assert!(Query::of_form(bad).is_none(), "{bad:?}");
+        }
     }
 }
 

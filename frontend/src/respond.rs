@@ -7,11 +7,13 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full, combinators::BoxBody};
 use serde::Serialize;
 
+use crate::error::Fault;
+
 /// The body of every answer, streamed or not.
 pub type Body = BoxBody<Bytes, Infallible>;
 
 /// Pages load their one style sheet and one script from here, and nothing else from anywhere.
-const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
+pub const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
                            form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// An answer without a body.
@@ -35,6 +37,14 @@ pub fn html(status: StatusCode, page: String) -> Response<Body> {
     response
 }
 
+/// A redirect without a body.
+pub fn redirect(status: StatusCode, to: &str) -> Result<Response<Body>, Fault> {
+    let mut response = empty(status);
+    let location = HeaderValue::from_str(to).map_err(Fault::internal)?;
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
+}
+
 /// A short text, as probes and people at a terminal read it.
 pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
     content(status, "text/plain; charset=utf-8", text)
@@ -51,7 +61,7 @@ pub fn content(status: StatusCode, media_type: &'static str, body: impl Into<Byt
 pub fn harden(response: &mut Response<Body>, https: bool) {
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.entry(header::REFERRER_POLICY).or_insert(HeaderValue::from_static("no-referrer"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     if https {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=63072000"));

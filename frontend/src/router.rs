@@ -9,7 +9,12 @@
 //! | `/auth/logout` | POST | ends this session |
 //! | `/auth/sessions` | GET, DELETE | my sessions; ends all others |
 //! | `/auth/sessions/{id}` | DELETE | ends one |
+//! | `/authorize` | GET, POST | sends a browser for a code; the consent page's answer |
+//! | `/token` | POST | codes and refresh tokens become access tokens |
+//! | `/register` | POST | a client registers itself |
+//! | `/revoke` | POST | a client gives back what it was granted |
 //! | `/.well-known/oauth-protected-resource`, `…/mcp/v1` | GET | protected resource metadata |
+//! | `/.well-known/oauth-authorization-server`, `…/mcp/v1` | GET | authorization server metadata |
 //! | `/healthz` | GET | 200 while the process serves |
 //! | `/assets/style.css`, `/assets/copy.js` | GET | what the pages load |
 //!
@@ -25,7 +30,7 @@ use uuid::Uuid;
 use crate::{
     accept, account,
     app::{App, Peer},
-    authorization_server::metadata,
+    authorization_server::{authorize, metadata, register, revoke, token},
     cors,
     credentials::{self, Credential},
     database,
@@ -47,7 +52,12 @@ enum Route<'a> {
     Logout,
     Sessions,
     OneSession(&'a str),
+    Authorize,
+    Token,
+    Register,
+    Revoke,
     ResourceMetadata,
+    ServerMetadata,
     Health,
     Style,
     Script,
@@ -63,6 +73,11 @@ impl<'a> Route<'a> {
             "/auth/session" => Self::Session,
             "/auth/logout" => Self::Logout,
             "/auth/sessions" => Self::Sessions,
+            authorize::PATH => Self::Authorize,
+            metadata::TOKEN_PATH => Self::Token,
+            metadata::REGISTER_PATH => Self::Register,
+            metadata::REVOKE_PATH => Self::Revoke,
+            metadata::SERVER_PATH | metadata::MCP_SERVER_PATH => Self::ServerMetadata,
             metadata::RESOURCE_PATH | metadata::MCP_RESOURCE_PATH => Self::ResourceMetadata,
             "/healthz" => Self::Health,
             pages::STYLE_PATH => Self::Style,
@@ -74,6 +89,11 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// Whether browsers come here with a person before them, who is answered with a page.
+    fn is_for_people(self) -> bool {
+        !matches!(self, Self::Mcp | Self::Token | Self::Register | Self::Revoke)
+    }
+
     /// The label on metrics.
     fn name(self) -> &'static str {
         match self {
@@ -83,7 +103,12 @@ impl<'a> Route<'a> {
             Self::Session => "auth_session",
             Self::Logout => "auth_logout",
             Self::Sessions | Self::OneSession(_) => "auth_sessions",
+            Self::Authorize => "authorize",
+            Self::Token => "token",
+            Self::Register => "register",
+            Self::Revoke => "revoke",
             Self::ResourceMetadata => "resource_metadata",
+            Self::ServerMetadata => "server_metadata",
             Self::Health => "health",
             Self::Style | Self::Script => "assets",
             Self::Nothing => "none",
@@ -92,7 +117,8 @@ impl<'a> Route<'a> {
 
     fn methods(self) -> &'static str {
         match self {
-            Self::Mcp | Self::Logout => "POST, OPTIONS",
+            Self::Mcp | Self::Logout | Self::Token | Self::Register | Self::Revoke => "POST, OPTIONS",
+            Self::Authorize => "GET, POST, OPTIONS",
             Self::Sessions => "GET, DELETE, OPTIONS",
             Self::OneSession(_) => "DELETE, OPTIONS",
             _ => "GET, OPTIONS",
@@ -101,7 +127,8 @@ impl<'a> Route<'a> {
 }
 
 /// Answers a request, whatever happens, and logs one line about it.
-pub async fn handle(app: &App, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+pub async fn handle(app: &App, mut peer: Peer, request: Request<Incoming>) -> Response<Body> {
+    peer.address.set_ip(app.proxies.client(peer.address, request.headers()));
     let path = request.uri().path().to_owned();
     let route = Route::of(&path);
     let credential = credentials::extract(request.headers(), app.cookie_door);
@@ -122,7 +149,7 @@ pub async fn handle(app: &App, peer: Peer, request: Request<Incoming>) -> Respon
         fault: None,
     };
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let html = accept::prefers_html(request.headers()) && route != Route::Mcp;
+    let html = accept::prefers_html(request.headers()) && route.is_for_people();
 
     let answered =
         AssertUnwindSafe(answer(app, &peer, route, request, credential, &line.id)).catch_unwind().await;
@@ -162,13 +189,19 @@ async fn answer(
             }
             Ok(app.mcp.post(request, credential, request_id, &app.metadata_url).await)
         }
-        (Route::Init, "GET") => sign_in::init(app, &request.into_parts().0).await,
+        (Route::Init, "GET") => sign_in::init(app, peer, &request.into_parts().0).await,
         (Route::Callback, "GET") => sign_in::callback(app, &request.into_parts().0, peer).await,
         (Route::Session, "GET") => account::session(app, credential?).await,
         (Route::Logout, "POST") => account::logout(app, credential?).await,
         (Route::Sessions, "GET") => account::list(app, credential?).await,
         (Route::Sessions, "DELETE") => account::end_others(app, credential?).await,
         (Route::OneSession(id), "DELETE") => account::end(app, credential?, id).await,
+        (Route::Authorize, "GET") => authorize::get(app, peer, &request.into_parts().0).await,
+        (Route::Authorize, "POST") => authorize::post(app, peer, request).await,
+        (Route::Token, "POST") => token::post(app, peer, request).await,
+        (Route::Register, "POST") => register::post(app, peer, request).await,
+        (Route::Revoke, "POST") => revoke::post(app, peer, request).await,
+        (Route::ServerMetadata, "GET" | "HEAD") => Ok(metadata::authorization_server(app)),
         (Route::ResourceMetadata, "GET" | "HEAD") => Ok(metadata::protected_resource(app)),
         (Route::Health, "GET" | "HEAD") => Ok(respond::text(StatusCode::OK, "ok\n")),
         (Route::Style, "GET" | "HEAD") => Ok(pages::style()),
@@ -272,6 +305,9 @@ mod tests {
             ("/auth/sessions/x", Route::OneSession("x")),
             ("/.well-known/oauth-protected-resource", Route::ResourceMetadata),
             ("/.well-known/oauth-protected-resource/mcp/v1", Route::ResourceMetadata),
+            ("/authorize", Route::Authorize),
+            ("/token", Route::Token),
+            ("/.well-known/oauth-authorization-server", Route::ServerMetadata),
             ("/healthz", Route::Health),
         ] {
             assert_eq!(Route::of(path), route, "{path}");
@@ -288,6 +324,9 @@ mod tests {
             "/auth/sessions/",
             "/auth/sessions/x/y",
             "/auth/session/",
+            "/token/",
+            "/authorize;x",
+            "/.well-known/oauth-authorization-server/",
         ] {
             assert_eq!(Route::of(path), Route::Nothing, "{path}");
         }

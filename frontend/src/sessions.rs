@@ -3,6 +3,8 @@
 //! Every operation is one statement with bind parameters, so one round trip. Tokens and provider tokens go
 //! in as parameters whose `Debug` is empty, because the driver logs parameters at its debug level.
 
+pub mod oauth;
+
 use std::{error::Error, fmt, time::Duration};
 
 use bytes::BytesMut;

@@ -4,6 +4,7 @@
 //! a cookie; the database holds the rest, sealed under the state. So a sign-in ends well on another replica,
 //! and only in the browser that began it.
 
+use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -12,22 +13,24 @@ use url::Url;
 use crate::{
     accept,
     app::{App, Peer},
-    credentials::{SESSION_COOKIE, cookies},
+    authorization_server::authorize,
+    cookie,
+    credentials::SESSION_COOKIE,
     database::DatabaseError,
-    error::{BASE_SCOPE, Fault},
+    error::Fault,
     idp::{Incoming, Outgoing, Principal},
     mcp,
     pages::{self, SignedIn},
     query::Query,
     random,
     respond::{self, Body},
+    scope,
     sessions::{CreatedSession, NewSession, SignIn},
 };
 
-/// How long the browser keeps its secret, in seconds; the database decides how long it is of use.
-const COOKIE_MAX_AGE: u32 = 600;
+/// How long the browser keeps the secret of a sign-in, in seconds; the database decides how long it is of use.
+pub const COOKIE_MAX_AGE: u32 = 600;
 const LONGEST_HINT: usize = 320;
-const LONGEST_SCOPE: usize = 1024;
 const LONGEST_USER_AGENT: usize = 256;
 
 /// What is kept of a sign-in between its two halves.
@@ -35,61 +38,112 @@ const LONGEST_USER_AGENT: usize = 256;
 struct Pending {
     nonce: String,
     verifier: String,
-    scopes: Vec<String>,
-    redirect_uri: Option<String>,
+    purpose: Purpose,
 }
 
-/// `GET /auth/init`: keeps what the callback will need and sends the browser to the provider.
-pub async fn init(app: &App, parts: &Parts) -> Result<Response<Body>, Fault> {
-    let query = Query::of(&parts.uri);
-    let login_hint = query.get("login_hint")?.filter(|hint| hint.len() <= LONGEST_HINT);
-    let pending = Pending {
-        nonce: random::secret()?,
-        verifier: random::secret()?,
-        scopes: scopes(query.get("scope")?)?,
-        redirect_uri: query.get("redirect_uri")?.map(|uri| redirect_target(app, uri)).transpose()?,
-    };
-    let state = random::secret()?;
-    // The cookie of an earlier, unfinished sign-in stays, so that two tabs do not undo each other.
-    let name = cookie_name(app);
-    let browser = match cookies(&parts.headers, name).find(|value| random::is_secret(value)) {
-        Some(browser) => browser.to_owned(),
-        None => random::secret()?,
-    };
+/// What somebody signs in for.
+#[derive(Serialize, Deserialize)]
+pub enum Purpose {
+    /// A session token, to be carried to a client by hand.
+    Token { scopes: Vec<String>, redirect_uri: Option<String> },
+    /// An authorization code, for the client that asked.
+    Code(Box<authorize::Request>),
+}
+
+/// A sign-in under way.
+pub struct Begun {
+    /// Where the browser goes.
+    pub url: Url,
+    pub expires_at: DateTime<Utc>,
+    cookie: String,
+    browser: String,
+}
+
+impl Begun {
+    /// Binds the sign-in to the browser that gets this response.
+    pub fn remember(&self, app: &App, response: &mut Response<Body>) -> Result<(), Fault> {
+        cookie::set(app, response, &self.cookie, &self.browser, COOKIE_MAX_AGE)
+    }
+}
+
+/// Keeps what the callback will need, and says where the browser goes.
+pub async fn begin(app: &App, purpose: Purpose, login_hint: Option<&str>) -> Result<Begun, Fault> {
+    let pending = Pending { nonce: random::secret()?, verifier: random::secret()?, purpose };
+    let (state, browser) = (random::secret()?, random::secret()?);
     let challenge = random::challenge(&pending.verifier);
     let outgoing = Outgoing { state: &state, nonce: &pending.nonce, challenge: &challenge, login_hint };
     let url = app.provider.authorization_url(&outgoing).await?;
     let payload = serde_json::to_value(&pending).map_err(Fault::internal)?;
     let expires_at = app.sessions.begin_sign_in(&state, &browser, &payload).await?;
+    Ok(Begun { url, expires_at, cookie: cookie::of_sign_in(&state), browser })
+}
 
-    let body = json!({"authorization_url": url.as_str(), "expires_at": expires_at});
-    let mut response = redirect(StatusCode::FOUND, url.as_str(), &body)?;
-    set_cookie(app, &mut response, name, &browser, COOKIE_MAX_AGE)?;
+/// `GET /auth/init`: begins a sign-in for a session token.
+pub async fn init(app: &App, peer: &Peer, parts: &Parts) -> Result<Response<Body>, Fault> {
+    app.authorization_server.sign_in_limit.check(peer.address.ip())?;
+    let query = Query::of(&parts.uri);
+    let login_hint = query.get("login_hint")?.filter(|hint| hint.len() <= LONGEST_HINT);
+    let purpose = Purpose::Token {
+        scopes: scopes(query.get("scope")?)?,
+        redirect_uri: query.get("redirect_uri")?.map(|uri| redirect_target(app, uri)).transpose()?,
+    };
+    let begun = begin(app, purpose, login_hint).await?;
+    let body = json!({"authorization_url": begun.url.as_str(), "expires_at": begun.expires_at});
+    let mut response = redirect(StatusCode::FOUND, begun.url.as_str(), &body)?;
+    begun.remember(app, &mut response)?;
     Ok(response)
 }
 
-/// `GET /auth/callback`: the browser is back; verifies everything and begins a session.
+/// `GET /auth/callback`: the browser is back; verifies everything, and gives what was signed in for.
 pub async fn callback(app: &App, parts: &Parts, peer: &Peer) -> Result<Response<Body>, Fault> {
     let query = Query::of(&parts.uri);
-    let (state, code, error) = (query.get("state")?, query.get("code")?, query.get("error")?);
-    let iss = query.get("iss")?;
+    let (code, error, iss) = (query.get("code")?, query.get("error")?, query.get("iss")?);
+    let state = query.get("state")?;
     let pending = resume(app, &parts.headers, state).await?;
 
     // From here on the sign-in is used up, whatever comes of it.
-    let code = match (code, error) {
-        (Some(code), None) => code,
-        (None, Some(error)) => return Err(provider_error(error)),
-        _ => return Err(Fault::invalid_request("The provider sent neither a code nor an error.")),
+    let answered = match (code, error) {
+        (Some(code), None) => {
+            let incoming = Incoming { code, iss, nonce: &pending.nonce, verifier: &pending.verifier };
+            app.provider.redeem(&incoming).await.map_err(Fault::from)
+        }
+        (None, Some(error)) => match app.provider.check_issuer(iss).await {
+            Ok(()) => Err(provider_error(error)),
+            Err(fault) => Err(fault.into()),
+        },
+        _ => Err(Fault::invalid_request("The provider sent neither a code nor an error.")),
     };
-    let incoming = Incoming { code, iss, nonce: &pending.nonce, verifier: &pending.verifier };
-    let principal = app.provider.redeem(&incoming).await?;
+    let mut response = match (pending.purpose, answered) {
+        (Purpose::Token { scopes, redirect_uri }, answered) => {
+            begin_session(app, parts, peer, &answered?, &scopes, redirect_uri.as_deref()).await?
+        }
+        (Purpose::Code(request), Ok(principal)) => {
+            match request.grant(app, &parts.headers, peer, &principal).await {
+                Ok(response) => response,
+                Err(fault) => request.fail(app, fault)?,
+            }
+        }
+        (Purpose::Code(request), Err(fault)) => request.fail(app, fault)?,
+    };
+    cookie::set(app, &mut response, &cookie::of_sign_in(state.unwrap_or_default()), "", 0)?;
+    Ok(response)
+}
+
+async fn begin_session(
+    app: &App,
+    parts: &Parts,
+    peer: &Peer,
+    principal: &Principal,
+    scopes: &[String],
+    next: Option<&str>,
+) -> Result<Response<Body>, Fault> {
     let session = app
         .sessions
         .create(&NewSession {
             issuer: &principal.issuer,
             subject: &principal.subject,
             oauth_data: &principal.oauth_data,
-            scopes: &pending.scopes,
+            scopes,
             claims: &Value::Object(principal.claims.clone()),
             metadata: &origin_of(&parts.headers, peer),
             ttl: app.session_ttl,
@@ -97,13 +151,11 @@ pub async fn callback(app: &App, parts: &Parts, peer: &Peer) -> Result<Response<
         .await
         .map_err(|error| if error.is_refusal() { unkeepable(error) } else { error.into() })?;
     tracing::info!(session = %session.session_id, user = %session.user_id, "signed in");
-
-    let mut response = welcome(app, &parts.headers, &principal, &session, pending.redirect_uri.as_deref())?;
-    set_cookie(app, &mut response, cookie_name(app), "", 0)?;
+    let mut response = welcome(app, &parts.headers, principal, &session, next)?;
     if app.cookie_door {
-        let age = (session.absolute_expires_at - chrono::Utc::now()).num_seconds();
+        let age = (session.absolute_expires_at - Utc::now()).num_seconds();
         let age = u32::try_from(age).unwrap_or(0);
-        set_cookie(app, &mut response, SESSION_COOKIE, session.token.expose(), age)?;
+        cookie::set(app, &mut response, SESSION_COOKIE, session.token.expose(), age)?;
     }
     Ok(response)
 }
@@ -120,8 +172,7 @@ async fn resume(app: &App, headers: &HeaderMap, state: Option<&str>) -> Result<P
         )
     };
     let state = state.filter(|state| random::is_secret(state)).ok_or_else(unknown)?;
-    let browser =
-        cookies(headers, cookie_name(app)).find(|value| random::is_secret(value)).ok_or_else(foreign)?;
+    let browser = cookie::secret(app, headers, &cookie::of_sign_in(state)).ok_or_else(foreign)?;
     match app.sessions.finish_sign_in(state, browser).await? {
         SignIn::Ready(payload) => serde_json::from_value(payload).map_err(Fault::internal),
         SignIn::Unknown => Err(unknown()),
@@ -174,7 +225,7 @@ fn welcome(
 }
 
 /// What a session tells its owner later: from where it was begun.
-fn origin_of(headers: &HeaderMap, peer: &Peer) -> Value {
+pub fn origin_of(headers: &HeaderMap, peer: &Peer) -> Value {
     let agent = headers.get(header::USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let agent = agent.map(|agent| {
         agent.chars().filter(|letter| !letter.is_control()).take(LONGEST_USER_AGENT).collect::<String>()
@@ -208,7 +259,7 @@ fn provider_error(error: &str) -> Fault {
 }
 
 /// The provider vouched for somebody of whom it says more, or other things, than can be kept.
-fn unkeepable(error: DatabaseError) -> Fault {
+pub fn unkeepable(error: DatabaseError) -> Fault {
     Fault::provider(
         StatusCode::BAD_GATEWAY,
         "provider_error",
@@ -217,24 +268,13 @@ fn unkeepable(error: DatabaseError) -> Fault {
     .because(error)
 }
 
-/// The scopes asked for, beside the one that every session has (RFC 6749 §3.3).
+/// The scopes asked for, beside the one that every session has.
 fn scopes(text: Option<&str>) -> Result<Vec<String>, Fault> {
-    let mut scopes = vec![BASE_SCOPE.to_owned()];
-    let text = text.unwrap_or_default();
-    let token = |scope: &str| scope.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e));
-    if text.len() > LONGEST_SCOPE || !text.split(' ').all(token) {
-        return Err(Fault::client(
-            StatusCode::BAD_REQUEST,
-            "invalid_scope",
-            "scope must be names separated by single spaces.",
-        ));
-    }
-    for scope in text.split(' ').filter(|scope| !scope.is_empty()) {
-        if !scopes.iter().any(|known| known == scope) {
-            scopes.push(scope.to_owned());
-        }
-    }
-    Ok(scopes)
+    let invalid = || {
+        let public = "scope must be names separated by single spaces.";
+        Fault::client(StatusCode::BAD_REQUEST, "invalid_scope", public)
+    };
+    scope::parse(text.unwrap_or_default()).map(scope::with_base).ok_or_else(invalid)
 }
 
 /// Where a browser may be sent after the sign-in: a page of this server or of an allowed origin.
@@ -265,28 +305,9 @@ fn redirect_target(app: &App, text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
-fn cookie_name(app: &App) -> &'static str {
-    if app.public_url.is_https() { "__Host-mcp_signin" } else { "mcp_signin" }
-}
-
-fn set_cookie(
-    app: &App,
-    response: &mut Response<Body>,
-    name: &str,
-    value: &str,
-    max_age: u32,
-) -> Result<(), Fault> {
-    let secure = if app.public_url.is_https() { "; Secure" } else { "" };
-    let cookie = format!("{name}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax{secure}");
-    let mut cookie = HeaderValue::from_str(&cookie).map_err(Fault::internal)?;
-    cookie.set_sensitive(true);
-    response.headers_mut().append(header::SET_COOKIE, cookie);
-    Ok(())
-}
-
 /// Expires the session cookie of a browser that signed out.
 pub fn forget_session(app: &App, response: &mut Response<Body>) -> Result<(), Fault> {
-    set_cookie(app, response, SESSION_COOKIE, "", 0)
+    cookie::set(app, response, SESSION_COOKIE, "", 0)
 }
 
 fn redirect(status: StatusCode, to: &str, body: &Value) -> Result<Response<Body>, Fault> {
@@ -336,15 +357,6 @@ mod tests {
             "https://app.example.com\u{2f}\u{2f}é",
         ] {
             assert!(redirect_target(&app, bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn scopes_follow_the_grammar() {
-        assert_eq!(scopes(None).unwrap(), ["mcp"]);
-        assert_eq!(scopes(Some("notes:write mcp notes:write")).unwrap(), ["mcp", "notes:write"]);
-        for bad in ["a\"b", "a\\b", "a\nb", "é", &"a".repeat(LONGEST_SCOPE + 1)] {
-            assert!(scopes(Some(bad)).is_err(), "{bad:?}");
         }
     }
 

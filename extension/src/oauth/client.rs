@@ -214,8 +214,9 @@ pub(crate) fn register_dynamic_client(
     Ok(TableIterator::new(created_at.map(|created_at| (id, created_at))))
 }
 
-/// What the authorization endpoint has to know, in one row: what is registered of the client, NULL where nothing is; and
-/// which scopes a user of this browser has let this client have at this host already. Writes nothing.
+/// What the authorization endpoint has to know, in one row: what is registered of the client, NULL where nothing is; which
+/// scopes a user of this browser has let this client have at this host already; and which there are to ask for, those of
+/// the tools. Writes nothing.
 #[pg_extern(schema = "mcp", security_definer, stable)]
 #[search_path(pg_catalog, pg_temp)]
 pub(crate) fn find_client(
@@ -230,11 +231,12 @@ pub(crate) fn find_client(
             name!(client_uri, Option<String>),
             name!(redirect_uris, Option<Vec<String>>),
             name!(consented_scopes, Option<Vec<String>>),
+            name!(offered_scopes, Vec<String>),
         ),
     >,
     pg_sys::panic::ErrorReport,
 > {
-    let Some(id) = client_id else { return Ok(TableIterator::once((None, None, None, None))) };
+    let id = client_id.ok_or(Error::Null("client_id"))?;
     let client = first(
         sql!("SELECT client_name, client_uri, redirect_uris FROM mcp.clients WHERE client_id = $1"),
         &[id.into()],
@@ -245,7 +247,18 @@ pub(crate) fn find_client(
         _ => None,
     };
     let (name, uri, redirect_uris) = client.unwrap_or_default();
-    Ok(TableIterator::once((name, uri, redirect_uris, consented)))
+    Ok(TableIterator::once((name, uri, redirect_uris, consented, offered_scopes()?)))
+}
+
+/// The scopes that tools need.
+fn offered_scopes() -> Result<Vec<String>, Error> {
+    all(
+        sql!(
+            "SELECT DISTINCT o.scope FROM mcp.tools AS t, unnest(string_to_array(t.scope, ' ')) AS o(scope) ORDER BY 1"
+        ),
+        &[],
+        |row| required::<String>(&row, 1),
+    )
 }
 
 /// Whether a client may come to the token endpoint at all: it is registered, or has a metadata document, which was read

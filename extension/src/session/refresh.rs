@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 /// What became of a refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+pub(crate) enum Outcome {
     Active,
     Unknown,
     Expired,
@@ -29,10 +29,12 @@ enum Outcome {
     WrongClient,
     /// More scopes than the session has. Nothing has changed.
     InvalidScope,
+    /// The session is for another resource. Nothing has changed.
+    WrongResource,
 }
 
 impl Outcome {
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Outcome::Active => "active",
             Outcome::Unknown => "unknown",
@@ -41,20 +43,23 @@ impl Outcome {
             Outcome::Reused => "reused",
             Outcome::WrongClient => "wrong_client",
             Outcome::InvalidScope => "invalid_scope",
+            Outcome::WrongResource => "wrong_resource",
         }
     }
 }
 
-struct Refreshed {
-    outcome: Outcome,
-    session: Option<Uuid>,
-    tokens: Option<(Token, Token)>,
-    expires_at: Option<TimestampWithTimeZone>,
+pub(crate) struct Refreshed {
+    pub(crate) outcome: Outcome,
+    pub(crate) session: Option<Uuid>,
+    pub(crate) tokens: Option<(Token, Token)>,
+    pub(crate) expires_at: Option<TimestampWithTimeZone>,
+    /// What the new access token is good for.
+    pub(crate) scopes: Option<Vec<String>>,
 }
 
 impl Refreshed {
-    fn refused(outcome: Outcome, session: Option<Uuid>) -> Self {
-        Refreshed { outcome, session, tokens: None, expires_at: None }
+    pub(crate) fn refused(outcome: Outcome, session: Option<Uuid>) -> Self {
+        Refreshed { outcome, session, tokens: None, expires_at: None, scopes: None }
     }
 }
 
@@ -62,7 +67,9 @@ impl Refreshed {
 struct Locked {
     user: Uuid,
     client: Option<String>,
+    resource: Option<String>,
     scopes: Vec<String>,
+    access_scopes: Option<Vec<String>>,
     revoked: bool,
     expired: bool,
     verifier: Vec<u8>,
@@ -106,7 +113,7 @@ fn lock(session: Uuid) -> Result<Option<Locked>, Error> {
     first(
         sql!(
             "SELECT user_id, client_id, scopes, revoked_at IS NOT NULL, expires_at <= clock_timestamp(), verifier,
-                    least(expires_at, access_expires_at)
+                    least(expires_at, access_expires_at), resource, access_scopes
                FROM mcp.sessions WHERE session_id = $1 FOR NO KEY UPDATE"
         ),
         &[sql_uuid(session).into()],
@@ -119,13 +126,21 @@ fn lock(session: Uuid) -> Result<Option<Locked>, Error> {
                 expired: required(&row, 5)?,
                 verifier: required(&row, 6)?,
                 expires_at: required(&row, 7)?,
+                resource: row.get(8)?,
+                access_scopes: row.get(9)?,
             })
         },
     )
 }
 
-/// Runs as `mcp_owner`. `scopes`: what the new access token is to be good for; all the session has when empty.
-fn refresh(text: &str, client: Option<&str>, scopes: Option<Vec<String>>) -> Result<Refreshed, Error> {
+/// Runs as `mcp_owner`. `scopes`: what the new access token is to be good for; all the session has when empty. `resource`:
+/// what the client believes it is for, where it says so.
+pub(crate) fn refresh(
+    text: &str,
+    client: Option<&str>,
+    scopes: Option<Vec<String>>,
+    resource: Option<&str>,
+) -> Result<Refreshed, Error> {
     let Some(presented) = Token::parse(Kind::Refresh, text) else {
         return Ok(Refreshed::refused(Outcome::Unknown, None));
     };
@@ -144,6 +159,9 @@ fn refresh(text: &str, client: Option<&str>, scopes: Option<Vec<String>>) -> Res
     }
     if locked.expired {
         return refused(Outcome::Expired);
+    }
+    if resource.is_some() && resource != locked.resource.as_deref() {
+        return refused(Outcome::WrongResource);
     }
     if scopes.iter().flatten().any(|scope| !locked.scopes.contains(scope)) {
         return refused(Outcome::InvalidScope);
@@ -170,6 +188,7 @@ fn replay(session: Uuid, locked: &Locked, presented: Token, row: Stored) -> Resu
                 session: Some(session),
                 tokens: Some((access, next)),
                 expires_at: Some(locked.expires_at),
+                scopes: Some(locked.access_scopes.clone().unwrap_or_else(|| locked.scopes.clone())),
             });
         }
         (token, row) = (next, successor);
@@ -185,6 +204,7 @@ fn rotate(
     presented: &Token,
     scopes: Option<Vec<String>>,
 ) -> Result<Refreshed, Error> {
+    let scopes = scopes.filter(|scopes| !scopes.is_empty());
     let seed: [u8; 32] = token::random()?;
     let access = presented.successor(Kind::Access, &seed, Some(*session.as_bytes()));
     let next = presented.successor(Kind::Refresh, &seed, None);
@@ -224,7 +244,7 @@ fn rotate(
             sql_uuid(session).into(),
             access.verifier().as_slice().into(),
             grace().into(),
-            scopes.filter(|scopes| !scopes.is_empty()).into(),
+            scopes.clone().into(),
         ],
         |row| required::<TimestampWithTimeZone>(&row, 1),
     )?;
@@ -238,6 +258,7 @@ fn rotate(
         session: Some(session),
         tokens: Some((access, next)),
         expires_at,
+        scopes: Some(scopes.unwrap_or_else(|| locked.scopes.clone())),
     })
 }
 
@@ -265,7 +286,7 @@ fn refresh_session(
 > {
     let scopes = scopes.map(|scopes| checked_scopes(Some(scopes))).transpose()?;
     let refreshed = match refresh_token {
-        Some(text) => refresh(text, client_id, scopes)?,
+        Some(text) => refresh(text, client_id, scopes, None)?,
         None => Refreshed::refused(Outcome::Unknown, None),
     };
     let (access, next) = refreshed.tokens.unzip();

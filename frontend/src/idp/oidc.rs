@@ -104,16 +104,20 @@ impl Oidc {
         Ok(url)
     }
 
-    pub async fn redeem(&self, incoming: &Incoming<'_>) -> Result<Principal, ProviderFault> {
-        let metadata = self.metadata().await?;
-        // Mix-up defence (RFC 9207 §2.4): wrong is refused, and so is absent where it was promised.
-        match incoming.iss {
-            Some(iss) if iss != self.issuer => return Err(ProviderFault::WrongIssuer),
-            None if metadata.authorization_response_iss_parameter_supported => {
-                return Err(ProviderFault::WrongIssuer);
+    /// The defence against mix-up (RFC 9207 §2.4): wrong is refused, and so is absent where it was promised.
+    pub async fn check_issuer(&self, iss: Option<&str>) -> Result<(), ProviderFault> {
+        match iss {
+            Some(iss) if iss != self.issuer => Err(ProviderFault::WrongIssuer),
+            None if self.metadata().await?.authorization_response_iss_parameter_supported => {
+                Err(ProviderFault::WrongIssuer)
             }
-            _ => {}
+            _ => Ok(()),
         }
+    }
+
+    pub async fn redeem(&self, incoming: &Incoming<'_>) -> Result<Principal, ProviderFault> {
+        self.check_issuer(incoming.iss).await?;
+        let metadata = self.metadata().await?;
         let tokens = self.exchange(&metadata, incoming).await?;
         let expected = Expected {
             issuers: std::slice::from_ref(&self.issuer),

@@ -28,7 +28,7 @@ SELECT * FROM mcp.authorization_codes;
 SELECT client_id AS dynamic FROM mcp.register_dynamic_client('CLI', '{http://127.0.0.1/cb}', 'https://cli.example.com') \gset
 SELECT * FROM mcp.find_client(:'dynamic');
 SELECT * FROM mcp.find_client('nobody');
-SELECT * FROM mcp.find_client(NULL);
+SELECT mcp.find_client(NULL);
 SELECT mcp.register_dynamic_client('x', array_fill('https://a.example/'::text, ARRAY[33]));
 SELECT mcp.register_dynamic_client(repeat('x', 1025), '{https://a.example/}');
 -- The oldest that nobody used is forgotten for a new one; what an operator registered stays.
@@ -41,6 +41,15 @@ SELECT client_id = :'dynamic' AS oldest, client_id IN (:'newer', :'newest') AS n
 RESET mcp.max_unused_clients;
 SET ROLE regress_auth;
 SELECT client_id AS dynamic FROM mcp.register_dynamic_client('CLI', '{http://127.0.0.1/cb}') \gset
+-- There are those scopes to ask for that tools need.
+RESET ROLE;
+CREATE FUNCTION regress.scoped() RETURNS text LANGUAGE sql AS 'SELECT ''x''';
+SELECT mcp.expose_tool('regress.scoped()', scope => 'notes:write notes:read');
+SET ROLE regress_auth;
+SELECT offered_scopes FROM mcp.find_client('nobody');
+RESET ROLE;
+SELECT mcp.withdraw_tool('scoped');
+SET ROLE regress_auth;
 -- Nobody has consented yet, so nothing is made.
 PREPARE issue(text, text[], boolean, text, text) AS
     SELECT * FROM mcp.issue_code('https://idp.example', $1, '{"access_token": "upstream-secret", "n": 1.50}', :'dynamic',
@@ -102,6 +111,19 @@ SELECT status FROM mcp.lookup_session(:'access_token', :'resource');
 SELECT status FROM mcp.refresh_session(:'refresh_token', :'dynamic');
 SELECT status, access_token AS access_3, refresh_token AS refresh_3 FROM mcp.refresh_session(:'refresh_2', :'dynamic') \gset
 SELECT mcp.session_oauth_data(:'access_3');
+-- The client's refresh: as refresh_session, and the client is known and the resource its own.
+SELECT status FROM mcp.redeem_refresh_token(:'refresh_3', 'nobody');
+SELECT status FROM mcp.redeem_refresh_token(:'refresh_3', 'editor');
+SELECT status FROM mcp.redeem_refresh_token(:'refresh_3', :'dynamic', NULL, 'https://other/mcp');
+SELECT status FROM mcp.redeem_refresh_token(:'refresh_3', :'dynamic', '{mcp,admin}', :'resource');
+SELECT status FROM mcp.redeem_refresh_token(:'access_3', :'dynamic');
+SELECT status FROM mcp.redeem_refresh_token(NULL, :'dynamic');
+SELECT status, access_token AS access_3, refresh_token AS next, session_id = :'session_id' AS same_session, scopes
+  FROM mcp.redeem_refresh_token(:'refresh_3', :'dynamic', '{mcp}', :'resource') \gset
+SELECT :'status', :'same_session', :'scopes';
+SELECT status, scopes, refresh_token = :'next' AS same FROM mcp.redeem_refresh_token(:'refresh_3', :'dynamic');
+SELECT status, access_token AS access_3, refresh_token AS refresh_3, scopes FROM mcp.redeem_refresh_token(:'next', :'dynamic') \gset
+SELECT :'status', :'scopes';
 -- The same user with no more scopes, and with another browser, gets sessions of their own.
 SELECT code AS code_3 FROM mcp.issue_code('https://idp.example', 'grace', NULL, :'dynamic', 'http://127.0.0.1:6000/cb',
     '127.0.0.1', :'challenge', :'resource', '{mcp}', NULL, NULL, false, :'browser_2', :'browser_3') \gset

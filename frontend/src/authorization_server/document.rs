@@ -1,0 +1,453 @@
+//! Client ID Metadata Documents: a client whose id is the address of a document that describes it.
+//!
+//! Whoever comes to the authorization endpoint chooses the address, so fetching it is what an attacker would have this
+//! server do (MCP security best practices, SSRF). Only `https`, only port 443, only names, only addresses of the public
+//! internet, checked by the resolver whose answer is the one connected to; no redirect, no proxy, no cookie; 5 KB and ten
+//! seconds. A document that was found in order is kept as long as its headers say; what failed is never kept.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use http::{HeaderMap, StatusCode, header};
+use reqwest::{
+    Client, Response,
+    dns::{Addrs, Name, Resolve, Resolving},
+    redirect,
+};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, Visitor},
+};
+use serde_json::{Map, Value};
+use url::{Host, Url};
+
+use crate::{
+    authorization_server::{address, redirect::RedirectUri},
+    config::is_loopback,
+};
+
+/// What the specification recommends as the largest document.
+const LARGEST: usize = 5 << 10;
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How long a document is kept that says nothing about it.
+const KEEP: Duration = Duration::from_secs(300);
+/// How long at most: a client that changes its redirect URIs is not made to wait longer.
+const KEEP_LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// How many are kept; a few megabytes at the most.
+const MOST: usize = 1000;
+const MOST_REDIRECT_URIS: usize = 32;
+
+/// The documents that were read, and the way to read more.
+pub struct Documents {
+    resolver: PublicAddresses,
+    client: OnceLock<Client>,
+    kept: Mutex<HashMap<String, Kept>>,
+}
+
+struct Kept {
+    document: Arc<Document>,
+    until: Instant,
+}
+
+/// What is used of a document.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub struct Document {
+    client_id: String,
+    pub client_name: String,
+    pub redirect_uris: Vec<String>,
+    #[serde(default)]
+    token_endpoint_auth_method: Option<String>,
+    #[serde(default)]
+    grant_types: Option<Vec<String>>,
+    #[serde(default)]
+    response_types: Option<Vec<String>>,
+    #[serde(default)]
+    client_secret: Option<Value>,
+}
+
+/// Why a document cannot be used. The texts are shown; none of them carries anything from the document or the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DocumentFault {
+    #[error("its address must be https, with a host name and a path, and nothing but a query behind it")]
+    Address,
+    #[error("it cannot be fetched")]
+    Unreachable,
+    #[error("fetching it took longer than ten seconds")]
+    Timeout,
+    #[error("its address must answer with status 200 and nothing else")]
+    Status,
+    #[error("its Content-Type must be application/json")]
+    ContentType,
+    #[error("it is longer than 5 KB")]
+    TooLong,
+    #[error("it is not a JSON object with client_id, client_name and redirect_uris, each once")]
+    Malformed,
+    #[error("its client_id is not its address")]
+    WrongId,
+    #[error("one of its redirect_uris is not acceptable")]
+    RedirectUri,
+    #[error("it asks for more than a public client's authorization code grant")]
+    Unsupported,
+}
+
+impl Documents {
+    /// `loopback`: documents of this computer, at any port. For tests; [`crate::config`] refuses it anywhere else.
+    pub fn new(loopback: bool) -> Self {
+        Self { resolver: PublicAddresses { loopback }, client: OnceLock::new(), kept: Mutex::default() }
+    }
+
+    /// The document at `id`, which is what makes an id this kind of id.
+    pub async fn get(&self, id: &str, private_schemes: &[String]) -> Result<Arc<Document>, DocumentFault> {
+        let url = self.address(id)?;
+        if let Some(document) = self.kept(id) {
+            return Ok(document);
+        }
+        let fetched =
+            tokio::time::timeout(DEADLINE, self.fetch(url)).await.map_err(|_| DocumentFault::Timeout)?;
+        let (document, keep) = fetched?;
+        document.check(id, private_schemes)?;
+        let document = Arc::new(document);
+        self.keep(id, document.clone(), keep);
+        Ok(document)
+    }
+
+    /// The address, if it is one that may be asked. The text has to be the one spelling of it.
+    fn address(&self, id: &str) -> Result<Url, DocumentFault> {
+        let url = Url::parse(id).map_err(|_| DocumentFault::Address)?;
+        let local = self.resolver.loopback && is_loopback(&url);
+        let named =
+            matches!(url.host(), Some(Host::Domain(name)) if name.contains('.') && !name.ends_with('.'));
+        let fits = url.scheme() == "https"
+            && url.as_str() == id
+            && url.path().len() > 1
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && (local || (named && url.port().is_none()));
+        if fits { Ok(url) } else { Err(DocumentFault::Address) }
+    }
+
+    async fn fetch(&self, url: Url) -> Result<(Document, Duration), DocumentFault> {
+        let request = self.client()?.get(url).header(header::ACCEPT, "application/json");
+        let mut response = request.send().await.map_err(transport)?;
+        if response.status() != StatusCode::OK {
+            return Err(DocumentFault::Status);
+        }
+        if !is_json(response.headers()) {
+            return Err(DocumentFault::ContentType);
+        }
+        let keep = freshness(response.headers());
+        let body = body(&mut response).await?;
+        let Strict(object) = serde_json::from_slice(&body).map_err(|_| DocumentFault::Malformed)?;
+        let document = serde_json::from_value(Value::Object(object)).map_err(|_| DocumentFault::Malformed)?;
+        Ok((document, keep))
+    }
+
+    /// Made at the first document: loading the system's certificates takes longer than starting.
+    fn client(&self) -> Result<&Client, DocumentFault> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let client = Client::builder()
+            .https_only(true)
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .dns_resolver(Arc::new(self.resolver))
+            // A connection is not kept: each document's address is resolved and checked anew.
+            .pool_max_idle_per_host(0)
+            .timeout(DEADLINE)
+            .user_agent(concat!("mcp-frontend/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|_| DocumentFault::Unreachable)?;
+        Ok(self.client.get_or_init(|| client))
+    }
+
+    fn kept(&self, id: &str) -> Option<Arc<Document>> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(id).filter(|kept| Instant::now() < kept.until).map(|kept| kept.document.clone())
+    }
+
+    fn keep(&self, id: &str, document: Arc<Document>, keep: Duration) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if kept.len() >= MOST {
+            kept.retain(|_, kept| now < kept.until);
+        }
+        if keep.is_zero() {
+            kept.remove(id);
+        } else if kept.len() < MOST || kept.contains_key(id) {
+            kept.insert(id.to_owned(), Kept { document, until: now + keep });
+        }
+    }
+}
+
+impl Document {
+    fn check(&self, id: &str, private_schemes: &[String]) -> Result<(), DocumentFault> {
+        if self.client_id != id {
+            return Err(DocumentFault::WrongId);
+        }
+        let names = |list: &Option<Vec<String>>, name: &str| {
+            list.as_ref().is_none_or(|list| list.iter().any(|entry| entry == name))
+        };
+        let public = self.token_endpoint_auth_method.as_deref().is_none_or(|method| method == "none")
+            && self.client_secret.is_none();
+        if !public || !names(&self.grant_types, "authorization_code") || !names(&self.response_types, "code")
+        {
+            return Err(DocumentFault::Unsupported);
+        }
+        let acceptable = |uri: &String| {
+            RedirectUri::parse(uri).is_some_and(|uri| {
+                uri.private_scheme().is_none_or(|scheme| private_schemes.iter().any(|known| known == scheme))
+            })
+        };
+        let number = self.redirect_uris.len();
+        if number == 0 || number > MOST_REDIRECT_URIS || !self.redirect_uris.iter().all(acceptable) {
+            return Err(DocumentFault::RedirectUri);
+        }
+        if self.client_name.trim().is_empty() { Err(DocumentFault::Malformed) } else { Ok(()) }
+    }
+}
+
+/// Resolves a name, and gives its addresses only when every one of them is the public internet's. What it gives is what
+/// is connected to, so nothing can change between the check and the use.
+#[derive(Debug, Clone, Copy)]
+struct PublicAddresses {
+    loopback: bool,
+}
+
+impl PublicAddresses {
+    fn permits(self, address: IpAddr) -> bool {
+        address::is_public(address) || (self.loopback && address.is_loopback())
+    }
+}
+
+impl Resolve for PublicAddresses {
+    fn resolve(&self, name: Name) -> Resolving {
+        let this = *self;
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            if found.is_empty() || !found.iter().all(|address| this.permits(address.ip())) {
+                return Err("the name leads to an address that may not be asked".into());
+            }
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+async fn body(response: &mut Response) -> Result<Vec<u8>, DocumentFault> {
+    if response.content_length().is_some_and(|length| length > LARGEST as u64) {
+        return Err(DocumentFault::TooLong);
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(transport)? {
+        if body.len() + chunk.len() > LARGEST {
+            return Err(DocumentFault::TooLong);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn transport(error: reqwest::Error) -> DocumentFault {
+    tracing::debug!(error = %error.without_url(), "a client metadata document cannot be fetched");
+    DocumentFault::Unreachable
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// How long the answer may be kept by a cache that serves everybody (RFC 9111 §4.2, §5.2.2).
+fn freshness(headers: &HeaderMap) -> Duration {
+    let seconds = |text: &str| text.trim_matches('"').parse::<u64>().ok().map(Duration::from_secs);
+    let age =
+        headers.get(header::AGE).and_then(|value| value.to_str().ok()).and_then(seconds).unwrap_or_default();
+    let (mut max_age, mut shared) = (None, None);
+    let directives = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    for directive in directives.flat_map(|value| value.split(',')).map(str::trim) {
+        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+        match name.to_ascii_lowercase().as_str() {
+            "no-store" | "no-cache" | "private" => return Duration::ZERO,
+            "max-age" => max_age = Some(seconds(value).unwrap_or_default()),
+            "s-maxage" => shared = Some(seconds(value).unwrap_or_default()),
+            _ => {}
+        }
+    }
+    shared.or(max_age).unwrap_or(KEEP).saturating_sub(age).min(KEEP_LONGEST)
+}
+
+/// A JSON object none of whose members is named twice: two readers could take it for two different documents.
+struct Strict(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Strict;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Strict, A::Error> {
+                let mut members = Map::new();
+                while let Some((name, value)) = access.next_entry::<String, Value>()? {
+                    if members.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a member is repeated"));
+                    }
+                }
+                Ok(Strict(members))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const ID: &str = "https://app.example.com/client.json";
+
+    #[test]
+    fn only_public_names_are_asked() {
+        let documents = Documents::new(false);
+        for id in [ID, "https://app.example.com/a?b=c", "https://xn--bcher-kva.example/a"] {
+            assert!(documents.address(id).is_ok(), "{id}");
+        }
+        for id in [
+            "http://app.example.com/client.json",
+            "https://app.example.com",
+            "https://app.example.com/",
+            "https://app.example.com/a#b",
+            "https://user@app.example.com/a",
+            "https://app.example.com:8443/a",
+            "https://app.example.com:443/a",
+            "https://APP.example.com/a",
+            "https://app.example.com/a/../b",
+            "https://app.example.com./a",
+            "https://intranet/a",
+            "https://localhost/a",
+            "https://127.0.0.1/a",
+            "https://[::1]/a",
+            "https://[::ffff:7f00:1]/a",
+            "https://0x7f.1/a",
+            "https://2130706433/a",
+            "https://169.254.169.254/latest/meta-data",
+            "https://8.8.8.8/a",
+            "file:///etc/passwd",
+            "ftp://app.example.com/a",
+            "https:app.example.com/a",
+        ] {
+            assert_eq!(documents.address(id), Err(DocumentFault::Address), "{id}");
+        }
+        assert!(Documents::new(true).address("https://127.0.0.1:4433/client.json").is_ok());
+        assert!(Documents::new(true).address("http://127.0.0.1:4433/client.json").is_err());
+        assert!(Documents::new(true).address("https://10.0.0.1/client.json").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_inside_is_not_resolved() {
+        let resolve =
+            |loopback: bool| PublicAddresses { loopback }.resolve("localhost".parse().expect("a name"));
+        assert!(resolve(false).await.is_err());
+        assert!(resolve(true).await.is_ok());
+        assert!(!PublicAddresses { loopback: true }.permits("10.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_a_document_must_say() {
+        let check = |change: Value| {
+            let mut document = json!({
+                "client_id": ID, "client_name": "App", "redirect_uris": ["http://localhost/cb", "https://app.example.com/cb"],
+                "token_endpoint_auth_method": "none", "grant_types": ["authorization_code", "refresh_token"],
+                "response_types": ["code"], "logo_uri": "javascript:alert(1)",
+            });
+            for (name, value) in change.as_object().unwrap() {
+                document[name] = value.clone();
+            }
+            serde_json::from_value::<Document>(document)
+                .map_err(|_| DocumentFault::Malformed)
+                .and_then(|document| document.check(ID, &["cursor".to_owned()]))
+        };
+        assert_eq!(check(json!({})), Ok(()));
+        assert_eq!(check(json!({"redirect_uris": ["cursor://x/cb"]})), Ok(()));
+        for (change, fault) in [
+            (json!({"client_id": "https://app.example.com/other.json"}), DocumentFault::WrongId),
+            (json!({"client_id": "https://APP.example.com/client.json"}), DocumentFault::WrongId),
+            (json!({"client_name": " "}), DocumentFault::Malformed),
+            (json!({"client_name": null}), DocumentFault::Malformed),
+            (json!({"redirect_uris": "https://app.example.com/cb"}), DocumentFault::Malformed),
+            (json!({"redirect_uris": []}), DocumentFault::RedirectUri),
+            (json!({"redirect_uris": ["http://app.example.com/cb"]}), DocumentFault::RedirectUri),
+            (
+                json!({"redirect_uris": ["https://app.example.com/cb", "javascript:x"]}),
+                DocumentFault::RedirectUri,
+            ),
+            (json!({"redirect_uris": ["unknown-app:/cb"]}), DocumentFault::RedirectUri),
+            (json!({"redirect_uris": vec!["https://a.example/"; 33]}), DocumentFault::RedirectUri),
+            (json!({"token_endpoint_auth_method": "client_secret_basic"}), DocumentFault::Unsupported),
+            (json!({"client_secret": "x"}), DocumentFault::Unsupported),
+            (json!({"grant_types": ["client_credentials"]}), DocumentFault::Unsupported),
+            (json!({"response_types": ["token"]}), DocumentFault::Unsupported),
+        ] {
+            assert_eq!(check(change.clone()), Err(fault), "{change}");
+        }
+    }
+
+    #[test]
+    fn no_member_may_be_repeated() {
+        assert!(serde_json::from_str::<Strict>(r#"{"a": 1, "b": {"a": 2}}"#).is_ok());
+        for bad in [r#"{"a": 1, "a": 1}"#, r#"{"a": 1, "\u0061": 1}"#, "[]", "1", "", r#"{"a": 1} x"#] {
+            assert!(serde_json::from_str::<Strict>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn headers_say_how_long_a_document_is_kept() {
+        let keep = |pairs: &[(&'static str, &'static str)]| {
+            freshness(
+                &pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect(),
+            )
+            .as_secs()
+        };
+        assert_eq!(keep(&[]), 300);
+        assert_eq!(keep(&[("cache-control", "max-age=60")]), 60);
+        assert_eq!(keep(&[("cache-control", "public, MAX-AGE=60"), ("age", "20")]), 40);
+        assert_eq!(keep(&[("cache-control", "max-age=60"), ("age", "70")]), 0);
+        assert_eq!(keep(&[("cache-control", "s-maxage=10, max-age=60")]), 10);
+        assert_eq!(keep(&[("cache-control", "max-age=31536000")]), 24 * 3600);
+        assert_eq!(keep(&[("cache-control", "max-age=soon")]), 0);
+        assert_eq!(keep(&[("cache-control", "max-age=60, no-store")]), 0);
+        assert_eq!(keep(&[("cache-control", "private")]), 0);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let documents = Documents::new(false);
+        let document = Arc::new(Document {
+            client_id: ID.into(),
+            client_name: "App".into(),
+            redirect_uris: Vec::new(),
+            token_endpoint_auth_method: None,
+            grant_types: None,
+            response_types: None,
+            client_secret: None,
+        });
+        for number in 0..2 * MOST {
+            documents.keep(&number.to_string(), document.clone(), KEEP);
+        }
+        assert_eq!(documents.kept.lock().unwrap().len(), MOST);
+        assert!(documents.kept("0").is_some());
+        documents.keep("0", document, Duration::ZERO);
+        assert!(documents.kept("0").is_none());
+    }
+}

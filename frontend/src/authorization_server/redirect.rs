@@ -1,0 +1,264 @@
+//! Redirect URIs: which are acceptable, which two are the same, and whom people are told they lead to.
+//!
+//! The same means byte for byte (RFC 9700 §2.1), with the one exception that native applications need: on loopback the
+//! port is chosen when the application starts (RFC 8252 §7.3). `localhost`, `127.0.0.1` and `[::1]` are three hosts.
+
+/// What browsers and proxies carry.
+const LONGEST: usize = 2048;
+const LOOPBACK: &[&str] = &["localhost", "127.0.0.1", "[::1]"];
+
+/// A redirect URI of an acceptable form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedirectUri<'a> {
+    text: &'a str,
+    target: Target<'a>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target<'a> {
+    /// `https`, at this host (with a port, where it names one).
+    Web(&'a str),
+    /// `http` on this computer, under this name; and what follows the port.
+    Loopback(&'a str, &'a str),
+    /// An application on this device that registered this scheme with the operating system (RFC 8252 §7.1).
+    Private(&'a str),
+}
+
+impl<'a> RedirectUri<'a> {
+    /// `None` for what no client may be sent back to: another scheme, a fragment, a user name, an odd character.
+    ///
+    /// Private schemes are for the operator to allow; here they need only be none of the browser's own.
+    pub fn parse(text: &'a str) -> Option<Self> {
+        let printable = text.bytes().all(|byte| matches!(byte, 0x21..=0x7e));
+        if text.len() > LONGEST || !printable || text.contains(['#', '\\', '"', '<', '>']) {
+            return None;
+        }
+        let (scheme, rest) = text.split_once(':')?;
+        let target = match scheme {
+            "https" => Target::Web(authority(rest)?.0).checked()?,
+            "http" => loopback(rest)?,
+            _ => Target::Private(private_scheme(scheme, rest)?),
+        };
+        Some(Self { text, target })
+    }
+
+    /// The URI as it was sent.
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// Where it leads, as consent is given for it and people are told: a host, or a scheme.
+    pub fn host(&self) -> &'a str {
+        match self.target {
+            Target::Web(host) | Target::Loopback(host, _) => host,
+            Target::Private(scheme) => scheme,
+        }
+    }
+
+    /// Whether it leads to a program on the visitor's own computer, which any other program there can impersonate.
+    pub fn is_loopback(&self) -> bool {
+        matches!(self.target, Target::Loopback(..))
+    }
+
+    /// The scheme, where it is an application's own.
+    pub fn private_scheme(&self) -> Option<&'a str> {
+        match self.target {
+            Target::Private(scheme) => Some(scheme),
+            _ => None,
+        }
+    }
+
+    /// Whether a client that registered `registered` may be sent here.
+    pub fn is(&self, registered: &str) -> bool {
+        if self.text == registered {
+            return true;
+        }
+        match (self.target, RedirectUri::parse(registered).map(|uri| uri.target)) {
+            (Target::Loopback(host, rest), Some(Target::Loopback(registered_host, registered_rest))) => {
+                host == registered_host && rest == registered_rest
+            }
+            _ => false,
+        }
+    }
+
+    /// The URI with `parameters` added to its query.
+    pub fn with(&self, parameters: &[(&str, &str)]) -> String {
+        let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+        let separator = match self.text.split_once('?') {
+            None => "?",
+            Some((_, "")) => "",
+            Some(_) => "&",
+        };
+        [self.text, separator, &query].concat()
+    }
+}
+
+impl Target<'_> {
+    fn checked(self) -> Option<Self> {
+        match self {
+            Self::Web(host) if host.is_empty() || host.contains('@') || host.starts_with(':') => None,
+            target => Some(target),
+        }
+    }
+}
+
+/// Splits what follows a scheme's colon into its authority and the rest.
+fn authority(rest: &str) -> Option<(&str, &str)> {
+    let rest = rest.strip_prefix("//")?;
+    Some(rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())))
+}
+
+fn loopback(rest: &str) -> Option<Target<'_>> {
+    let (authority, rest) = authority(rest)?;
+    let host = LOOPBACK.iter().find_map(|host| authority.get(..host.len()).filter(|start| start == host))?;
+    let port = &authority[host.len()..];
+    let fits = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+    fits.then_some(Target::Loopback(host, rest))
+}
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+fn private_scheme<'a>(scheme: &'a str, rest: &str) -> Option<&'a str> {
+    /// Schemes that run in the browser, read from it, or belong to the web.
+    const NEVER: &[&str] = &[
+        "about",
+        "blob",
+        "data",
+        "file",
+        "filesystem",
+        "ftp",
+        "http",
+        "https",
+        "javascript",
+        "mailto",
+        "tel",
+        "vbscript",
+        "view-source",
+        "ws",
+        "wss",
+    ];
+    let plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'+' | b'-' | b'.');
+    let fits = scheme.bytes().next().is_some_and(|first| first.is_ascii_lowercase())
+        && scheme.bytes().all(plain)
+        && !NEVER.contains(&scheme)
+        && !rest.is_empty();
+    fits.then_some(scheme)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_acceptable() {
+        for (text, host, loopback) in [
+            ("https://app.example.com/callback", "app.example.com", false),
+            ("https://app.example.com", "app.example.com", false),
+            ("https://app.example.com:8443/a?b=c", "app.example.com:8443", false),
+            ("http://localhost/callback", "localhost", true),
+            ("http://localhost:3118/callback", "localhost", true),
+            ("http://127.0.0.1:65535/", "127.0.0.1", true),
+            ("http://[::1]:7?x", "[::1]", true),
+            ("com.example.app:/callback", "com.example.app", false),
+            ("cursor://anysphere.cursor-mcp/oauth/callback", "cursor", false),
+        ] {
+            let uri = RedirectUri::parse(text).unwrap_or_else(|| panic!("{text}"));
+            assert_eq!((uri.text(), uri.host(), uri.is_loopback()), (text, host, loopback));
+        }
+        for text in [
+            "",
+            "https:",
+            "https://",
+            "https://:443/",
+            "https:///path",
+            "https://user@app.example.com/",
+            "https://app.example.com/#fragment",
+            "https://app.example.com/#",
+            "https://app.example.com/a b",
+            "https://app.example.com/\u{202e}",
+            "https://app.example.com\\@evil.example",
+            "https://app.example.com/\"><script>",
+            "HTTPS://app.example.com/",
+            "Https://app.example.com/",
+            "http://app.example.com/",
+            "http://127.0.0.1.evil.example/",
+            "http://localhost.evil.example/",
+            "http://localhostevil.example/",
+            "http://localhost@evil.example/",
+            "http://localhost:80@evil.example/",
+            "http://127.0.0.1:0/",
+            "http://127.0.0.1:99999/",
+            "http://127.0.0.1:+80/",
+            "http://127.0.0.2/",
+            "http://0x7f.1/",
+            "http://[::1]x/",
+            "javascript:alert(1)",
+            "JavaScript:alert(1)",
+            "java\tscript:alert(1)",
+            "data:text/html,x",
+            "file:///etc/passwd",
+            "blob:https://app.example.com/x",
+            "vbscript:x",
+            "com.example.app:",
+            "*://x",
+            "https",
+            &format!("https://app.example.com/{}", "a".repeat(LONGEST)),
+        ] {
+            assert_eq!(RedirectUri::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_a_loopback_port_may_differ() {
+        let same = |one: &str, two: &str| RedirectUri::parse(one).is_some_and(|uri| uri.is(two));
+        for (presented, registered) in [
+            ("https://app.example.com/cb", "https://app.example.com/cb"),
+            ("http://localhost:3118/callback", "http://localhost/callback"),
+            ("http://127.0.0.1/callback", "http://127.0.0.1:9/callback"),
+            ("http://127.0.0.1:1/callback", "http://127.0.0.1:2/callback"),
+            ("http://[::1]:1/callback?a=b", "http://[::1]/callback?a=b"),
+            ("com.example.app:/callback", "com.example.app:/callback"),
+        ] {
+            assert!(same(presented, registered), "{presented} {registered}");
+        }
+        for (presented, registered) in [
+            ("https://app.example.com/cb", "https://app.example.com/cb/"),
+            ("https://app.example.com/cb", "https://app.example.com/CB"),
+            ("https://app.example.com/cb", "https://APP.example.com/cb"),
+            ("https://app.example.com:443/cb", "https://app.example.com/cb"),
+            ("https://app.example.com:1/cb", "https://app.example.com:2/cb"),
+            ("https://app.example.com/cb?x", "https://app.example.com/cb"),
+            ("https://app.example.com/a/../cb", "https://app.example.com/cb"),
+            ("https://app.example.com/%63b", "https://app.example.com/cb"),
+            ("https://app.example.com.evil.example/cb", "https://app.example.com/cb"),
+            ("https://evil.example/cb", "https://*/cb"),
+            ("http://127.0.0.1:1/cb", "http://localhost:1/cb"),
+            ("http://localhost:1/cb", "http://127.0.0.1:1/cb"),
+            ("http://[::1]:1/cb", "http://127.0.0.1:1/cb"),
+            ("http://127.0.0.1:1/other", "http://127.0.0.1:1/cb"),
+            ("http://127.0.0.1:1/", "http://127.0.0.1:1"),
+            ("https://localhost:1/cb", "https://localhost:2/cb"),
+            ("com.example.app:/other", "com.example.app:/callback"),
+        ] {
+            assert!(!same(presented, registered), "{presented} {registered}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_added_to_what_there_is() {
+        for (uri, expected) in [
+            ("https://app.example.com/cb", "https://app.example.com/cb?code=a+b&iss=https%3A%2F%2Fh"),
+            (
+                "https://app.example.com/cb?x=%20y",
+                "https://app.example.com/cb?x=%20y&code=a+b&iss=https%3A%2F%2Fh",
+            ),
+            ("https://app.example.com?", "https://app.example.com?code=a+b&iss=https%3A%2F%2Fh"),
+            ("com.example.app:/cb", "com.example.app:/cb?code=a+b&iss=https%3A%2F%2Fh"),
+        ] {
+            let uri = RedirectUri::parse(uri).unwrap();
+            assert_eq!(uri.with(&[("code", "a b"), ("iss", "https://h")]), expected);
+        }
+    }
+}
