@@ -123,16 +123,21 @@ impl Mcp {
         parts.headers.insert(header::CONTENT_TYPE, JSON);
 
         match Payload::parse(&body)? {
-            Payload::One(message) => self.one(&parts, &message, &credential).await,
+            Payload::One(message) => {
+                let streamed = wants_progress(&message);
+                self.one(&parts, &message, &credential, streamed).await
+            }
             Payload::Batch(messages) => self.batch(&parts, &messages, &credential).await,
         }
     }
 
+    /// `streamed` allows an answer that is more than one message.
     async fn one(
         &self,
         parts: &Parts,
         message: &Message<'_>,
         credential: &Credential,
+        streamed: bool,
     ) -> Result<Response<Body>, Failure> {
         let failed = |fault: Fault| Failure::answering(fault, message);
         let (era, action) =
@@ -150,7 +155,7 @@ impl Mcp {
                 self.dispatch(parts, message, token, era, None).await.map_err(failed)
             }
             Action::ListTools => self.dispatch(parts, message, token, era, None).await.map_err(failed),
-            Action::CallTool { arguments, .. } if wants_progress(message) => self
+            Action::CallTool { arguments, .. } if streamed => self
                 .dispatch(parts, message, token, era, Some(arguments.unwrap_or("{}")))
                 .await
                 .map_err(failed),
@@ -169,15 +174,19 @@ impl Mcp {
         messages: &[&RawValue],
         credential: &Credential,
     ) -> Result<Response<Body>, Failure> {
-        era::judge_batch(&parts.headers)?;
         if messages.is_empty() || messages.len() > LONGEST_BATCH {
             let fault = Fault::invalid_request(format!("a batch has 1 to {LONGEST_BATCH} messages"));
             return Err(fault.into());
         }
+        let messages: Vec<_> = messages.iter().map(|text| Message::parse(text.get().as_bytes())).collect();
+        era::judge_batch(&parts.headers, messages.iter().flatten())?;
         let mut answers: Vec<Box<RawValue>> = Vec::new();
-        for text in messages {
-            let message = Message::parse(text.get().as_bytes())?;
-            let response = match self.one(parts, &message, credential).await {
+        for message in messages {
+            let answered = match message {
+                Ok(message) => self.one(parts, &message, credential, false).await,
+                Err(malformed) => Err(malformed.into()),
+            };
+            let response = match answered {
                 Ok(response) => response,
                 // What HTTP has to say, it says of the whole batch.
                 Err(failure) if failure.rpc.is_none() => return Err(failure),
