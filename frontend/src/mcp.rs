@@ -260,7 +260,7 @@ impl Mcp {
         *request.uri_mut() = parts.uri.clone();
         *request.headers_mut() = parts.headers.clone();
         request.extensions_mut().insert(caller);
-        let response = self.wire.handle(request).await;
+        let response = Box::pin(self.wire.handle(request)).await;
         match fault.get() {
             Some(fault) => Err(fault.clone()),
             // What rmcp refuses in plain text, clients of the newest revision could not tell from a proxy's page.

@@ -154,21 +154,22 @@ async fn answer(
     }
     app.gate.check(request.uri(), request.headers())?;
     let method = request.method().clone();
+    // Each route's future is boxed: a connection keeps room for the largest of them while it is idle.
     match (route, method.as_str()) {
         (Route::Mcp, method) => {
             let credential = credential?.ok_or_else(Fault::no_credential)?;
             if method != "POST" {
                 return Ok(not_allowed(app, route, request_id));
             }
-            Ok(app.mcp.post(request, credential, request_id, &app.metadata_url).await)
+            Ok(Box::pin(app.mcp.post(request, credential, request_id, &app.metadata_url)).await)
         }
-        (Route::Init, "GET") => sign_in::init(app, &request.into_parts().0).await,
-        (Route::Callback, "GET") => sign_in::callback(app, &request.into_parts().0, peer).await,
-        (Route::Session, "GET") => account::session(app, credential?).await,
-        (Route::Logout, "POST") => account::logout(app, credential?).await,
-        (Route::Sessions, "GET") => account::list(app, credential?).await,
-        (Route::Sessions, "DELETE") => account::end_others(app, credential?).await,
-        (Route::OneSession(id), "DELETE") => account::end(app, credential?, id).await,
+        (Route::Init, "GET") => Box::pin(sign_in::init(app, &request.into_parts().0)).await,
+        (Route::Callback, "GET") => Box::pin(sign_in::callback(app, &request.into_parts().0, peer)).await,
+        (Route::Session, "GET") => Box::pin(account::session(app, credential?)).await,
+        (Route::Logout, "POST") => Box::pin(account::logout(app, credential?)).await,
+        (Route::Sessions, "GET") => Box::pin(account::list(app, credential?)).await,
+        (Route::Sessions, "DELETE") => Box::pin(account::end_others(app, credential?)).await,
+        (Route::OneSession(id), "DELETE") => Box::pin(account::end(app, credential?, id)).await,
         (Route::ResourceMetadata, "GET" | "HEAD") => Ok(metadata::protected_resource(app)),
         (Route::Health, "GET" | "HEAD") => Ok(respond::text(StatusCode::OK, "ok\n")),
         (Route::Style, "GET" | "HEAD") => Ok(pages::style()),
