@@ -372,7 +372,9 @@ impl Drop for Lease<'_> {
         let client = Object::take(client);
         let cancel = client.cancel_token();
         let tls = self.database.tls.clone();
-        tokio::spawn(async move {
+        // At the end of the process there is nobody left to cancel it; the closed connection has to do.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
             match tokio::time::timeout(CANCEL, cancel.cancel_query(tls)).await {
                 Ok(Ok(())) => tracing::debug!("cancelled a query that nobody waits for"),
                 Ok(Err(error)) => tracing::warn!(%error, "cannot cancel a query"),

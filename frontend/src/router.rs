@@ -181,26 +181,27 @@ async fn answer(
     }
     app.gate.check(request.uri(), request.headers())?;
     let method = request.method().clone();
+    // Each route's future is boxed: a connection keeps room for the largest of them while it is idle.
     match (route, method.as_str()) {
         (Route::Mcp, method) => {
             let credential = credential?.ok_or_else(Fault::no_credential)?;
             if method != "POST" {
                 return Ok(not_allowed(app, route, request_id));
             }
-            Ok(app.mcp.post(request, credential, request_id, &app.metadata_url).await)
+            Ok(Box::pin(app.mcp.post(request, credential, request_id, &app.metadata_url)).await)
         }
-        (Route::Init, "GET") => sign_in::init(app, peer, &request.into_parts().0).await,
-        (Route::Callback, "GET") => sign_in::callback(app, &request.into_parts().0, peer).await,
-        (Route::Session, "GET") => account::session(app, credential?).await,
-        (Route::Logout, "POST") => account::logout(app, credential?).await,
-        (Route::Sessions, "GET") => account::list(app, credential?).await,
-        (Route::Sessions, "DELETE") => account::end_others(app, credential?).await,
-        (Route::OneSession(id), "DELETE") => account::end(app, credential?, id).await,
-        (Route::Authorize, "GET") => authorize::get(app, peer, &request.into_parts().0).await,
-        (Route::Authorize, "POST") => authorize::post(app, peer, request).await,
-        (Route::Token, "POST") => token::post(app, peer, request).await,
-        (Route::Register, "POST") => register::post(app, peer, request).await,
-        (Route::Revoke, "POST") => revoke::post(app, peer, request).await,
+        (Route::Init, "GET") => Box::pin(sign_in::init(app, peer, &request.into_parts().0)).await,
+        (Route::Callback, "GET") => Box::pin(sign_in::callback(app, &request.into_parts().0, peer)).await,
+        (Route::Session, "GET") => Box::pin(account::session(app, credential?)).await,
+        (Route::Logout, "POST") => Box::pin(account::logout(app, credential?)).await,
+        (Route::Sessions, "GET") => Box::pin(account::list(app, credential?)).await,
+        (Route::Sessions, "DELETE") => Box::pin(account::end_others(app, credential?)).await,
+        (Route::OneSession(id), "DELETE") => Box::pin(account::end(app, credential?, id)).await,
+        (Route::Authorize, "GET") => Box::pin(authorize::get(app, peer, &request.into_parts().0)).await,
+        (Route::Authorize, "POST") => Box::pin(authorize::post(app, peer, request)).await,
+        (Route::Token, "POST") => Box::pin(token::post(app, peer, request)).await,
+        (Route::Register, "POST") => Box::pin(register::post(app, peer, request)).await,
+        (Route::Revoke, "POST") => Box::pin(revoke::post(app, peer, request)).await,
         (Route::ServerMetadata, "GET" | "HEAD") => Ok(metadata::authorization_server(app)),
         (Route::ResourceMetadata, "GET" | "HEAD") => Ok(metadata::protected_resource(app)),
         (Route::Health, "GET" | "HEAD") => Ok(respond::text(StatusCode::OK, "ok\n")),

@@ -297,16 +297,12 @@ impl Sessions {
         &self,
         token: &SessionToken,
         name: &str,
-        arguments: &RawValue,
+        arguments: &str,
     ) -> Result<Verdict<ToolAnswer>, DatabaseError> {
         let types = [Type::TEXT, Type::TEXT, Type::JSONB, Type::TEXT];
         let called = self
             .exec
-            .row(
-                CALL_TOOL,
-                &types,
-                &[&Secret(token), &name, &Hidden(JsonText(arguments.get())), &self.resource],
-            )
+            .row(CALL_TOOL, &types, &[&Secret(token), &name, &Hidden(JsonText(arguments)), &self.resource])
             .await;
         let row = match called {
             Err(DatabaseError::Query(error)) if is_unusable(&error) => {

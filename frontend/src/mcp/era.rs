@@ -30,6 +30,9 @@ const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
 const HEADER_MISMATCH: i32 = -32020;
 const UNSUPPORTED_VERSION: i32 = -32022;
 
+/// `_meta` of a request.
+type Meta = serde_json::Map<String, Value>;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Era {
     /// 2026-07-28 and later: a closed connection cancels its request.
@@ -73,29 +76,42 @@ fn is_modern(version: &str) -> bool {
 
 /// Judges one message; the first thing that is wrong wins.
 pub fn judge<'a>(headers: &HeaderMap, message: &Message<'a>) -> Result<(Era, Action<'a>), Violation> {
-    let meta = read::<serde_json::Map<String, Value>>(&message.params, "_meta");
-    let claims = meta.as_ref().is_some_and(|meta| meta.contains_key(VERSION_KEY));
+    let meta = meta(message);
     let header = header(headers, VERSION_HEADER);
-    if claims || header.as_ref().is_ok_and(|header| header.as_deref().is_some_and(is_modern)) {
+    if claims_modern(meta.as_ref())
+        || header.as_ref().is_ok_and(|header| header.as_deref().is_some_and(is_modern))
+    {
         modern(headers, message, meta.as_ref()).map(|action| (Era::Modern, action))
     } else {
         legacy(header, message).map(|action| (Era::Legacy, action))
     }
 }
 
-/// Whether a batch may be read at all.
-pub fn judge_batch(headers: &HeaderMap) -> Result<(), Violation> {
+/// Whether a batch of these messages may be read at all.
+pub fn judge_batch<'m>(
+    headers: &HeaderMap,
+    mut messages: impl Iterator<Item = &'m Message<'m>>,
+) -> Result<(), Violation> {
+    let claimed = messages.any(|message| claims_modern(meta(message).as_ref()));
     match header(headers, VERSION_HEADER) {
-        Ok(None) => Ok(()),
-        Ok(Some(version)) if version == BATCHES => Ok(()),
+        Ok(None) if !claimed => Ok(()),
+        Ok(Some(version)) if version == BATCHES && !claimed => Ok(()),
         _ => Err(bad(INVALID_REQUEST, "batches exist in revision 2025-03-26 alone: send one message")),
     }
+}
+
+fn meta(message: &Message<'_>) -> Option<Meta> {
+    read(&message.params, "_meta")
+}
+
+fn claims_modern(meta: Option<&Meta>) -> bool {
+    meta.is_some_and(|meta| meta.contains_key(VERSION_KEY))
 }
 
 fn modern<'a>(
     headers: &HeaderMap,
     message: &Message<'a>,
-    meta: Option<&serde_json::Map<String, Value>>,
+    meta: Option<&Meta>,
 ) -> Result<Action<'a>, Violation> {
     let method = match &message.kind {
         Kind::Request { method, .. } => method,
@@ -419,13 +435,16 @@ mod tests {
 
     #[test]
     fn batches_belong_to_one_revision() {
-        for (pairs, allowed) in [
-            (&[][..], true),
-            (&[("mcp-protocol-version", "2025-03-26")][..], true),
-            (&[("mcp-protocol-version", "2025-06-18")][..], false),
-            (&[("mcp-protocol-version", "2026-07-28")][..], false),
+        let (plain, claiming) = (request("ping", ""), request("ping", META));
+        for (pairs, body, allowed) in [
+            (&[][..], &plain, true),
+            (&[][..], &claiming, false),
+            (&[("mcp-protocol-version", "2025-03-26")][..], &plain, true),
+            (&[("mcp-protocol-version", "2025-06-18")][..], &plain, false),
+            (&[("mcp-protocol-version", "2026-07-28")][..], &plain, false),
         ] {
-            assert_eq!(judge_batch(&headers(pairs)).is_ok(), allowed, "{pairs:?}");
+            let message = Message::parse(body.as_bytes()).unwrap();
+            assert_eq!(judge_batch(&headers(pairs), [&message].into_iter()).is_ok(), allowed, "{pairs:?}");
         }
     }
 

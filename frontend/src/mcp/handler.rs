@@ -11,22 +11,24 @@ use http::request::Parts;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, DiscoverResult,
-        Implementation, ListToolsResult, MetaObject, PaginatedRequestParams, ProtocolVersion, ResultType,
-        ServerCapabilities, ServerConfig, Tool,
+        CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, DiscoverResult, Implementation,
+        ListToolsResult, MetaObject, PaginatedRequestParams, ProtocolVersion, ServerCapabilities,
+        ServerConfig, Tool,
     },
     service::RequestContext,
 };
-use serde_json::{json, value::RawValue};
+use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::{
     error::Fault,
-    mcp::era::{Era, LEGACY, MODERN},
+    mcp::{
+        era::{Era, LEGACY, MODERN},
+        result,
+    },
     sessions::{Sessions, ToolAnswer, Verdict},
     token::SessionToken,
 };
-
-const SERVER_INFO_KEY: &str = "io.modelcontextprotocol/serverInfo";
 
 /// What travels with a request through rmcp, beside what rmcp reads itself.
 #[derive(Clone)]
@@ -62,28 +64,19 @@ impl Handler {
             // Which tools there are, and what they say, depends on who asks.
             result.cache_scope = Some(CacheScope::Private);
             result.ttl_ms = Some(0);
-            result.meta = Some(server_meta());
+            result.meta = Some(MetaObject(result::server_meta()));
         }
         Ok(result)
     }
 
     async fn call(&self, caller: &Caller, name: &str) -> Result<Result<CallToolResult, ErrorData>, Fault> {
-        match held(self.sessions.call_tool(&caller.token, name, &caller.arguments).await?)? {
+        match held(self.sessions.call_tool(&caller.token, name, caller.arguments.get()).await?)? {
             ToolAnswer::UnknownTool => {
                 Ok(Err(ErrorData::invalid_params(format!("Unknown tool: {name}"), None)))
             }
-            ToolAnswer::UnusableArguments(why) => {
-                let text = format!("The arguments cannot be stored: {why}.");
-                Ok(Ok(CallToolResult::error(vec![ContentBlock::text(text)])))
-            }
+            ToolAnswer::UnusableArguments(why) => typed(&result::unusable(&why, caller.era)).map(Ok),
             ToolAnswer::Result(result) => {
-                let mut result: CallToolResult =
-                    serde_json::from_str(result.get()).map_err(Fault::internal)?;
-                if caller.era == Era::Modern {
-                    result.result_type = Some(ResultType::COMPLETE);
-                    result.meta.get_or_insert_default().extend(server_meta());
-                }
-                Ok(Ok(result))
+                typed(&result::shape(&result, caller.era).map_err(Fault::internal)?).map(Ok)
             }
         }
     }
@@ -92,7 +85,7 @@ impl Handler {
 impl ServerHandler for Handler {
     fn get_info(&self) -> ServerConfig {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
-            .with_server_info(implementation())
+            .with_server_info(Implementation::new(result::NAME, result::VERSION))
     }
 
     fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
@@ -175,11 +168,7 @@ fn caller(context: &RequestContext<RoleServer>) -> Result<Caller, ErrorData> {
         .ok_or_else(|| ErrorData::internal_error("the request lost its caller", None))
 }
 
-fn implementation() -> Implementation {
-    Implementation::new("mcp-sessions", env!("CARGO_PKG_VERSION"))
-}
-
-/// `serverInfo` goes with every result of the revisions that have no `initialize` to say it in.
-fn server_meta() -> MetaObject {
-    MetaObject([(SERVER_INFO_KEY.to_owned(), json!(implementation()))].into_iter().collect())
+/// A result as rmcp models it.
+fn typed(result: &impl Serialize) -> Result<CallToolResult, Fault> {
+    serde_json::to_value(result).and_then(serde_json::from_value).map_err(Fault::internal)
 }
