@@ -254,7 +254,11 @@ impl Types<'_> {
             (Kind::Void, true) => Returns::Unsupported("setof void".to_owned()),
             (Kind::Void, false) => Returns::Void,
             (_, set) if let Some(domain) = complete => {
-                if set { Returns::Unsupported(format!("setof mcp.{domain}")) } else { Returns::Complete(domain) }
+                if set {
+                    Returns::Unsupported(format!("setof mcp.{domain}"))
+                } else {
+                    Returns::Complete(domain)
+                }
             }
             (Kind::Bytes, false) => Returns::Bytes,
             (Kind::Object(fields), false) => Returns::Row(fields.clone()),

@@ -3,7 +3,7 @@
 //! Enums and booleans complete by themselves; for any other argument its owner names a function that takes what was
 //! typed, as text, and perhaps the arguments that are already filled in, as jsonb, and returns the values.
 
-use super::catalog::{self, Argument, Function, Returns};
+use super::catalog::{Argument, Function, Returns};
 use super::refusal::Refusal;
 use super::registry::{self, Exposed};
 use super::request::Request;
@@ -122,7 +122,8 @@ fn complete(
     resource: default!(Option<&str>, "NULL"),
 ) -> Result<Jsonb, ErrorReport> {
     Ok(answer(token, resource, |token| {
-        let (Some(reference), Some(argument)) = (read::<Reference>(reference), read::<Typed>(argument)) else {
+        let (Some(reference), Some(argument)) = (read::<Reference>(reference), read::<Typed>(argument))
+        else {
             return Ok(failed("invalid_arguments", "ref and argument must be those of completion/complete"));
         };
         let context = if context.is_some() { read::<Context>(context) } else { Some(Context::default()) };
@@ -150,7 +151,8 @@ fn completed(token: &str, reference: &Reference, typed: &Typed, context: Context
         Ok(callable) => callable,
         Err(denied) => return Ok(denied_verdict(denied, unknown)),
     };
-    let Some(argument) = callable.function.arguments.iter().find(|argument| argument.name == typed.name) else {
+    let Some(argument) = callable.function.arguments.iter().find(|argument| argument.name == typed.name)
+    else {
         return Ok(failed("invalid_arguments", &format!("there is no argument {:?}", typed.name)));
     };
     let Some(signature) = functions.get(&typed.name).and_then(Value::as_str) else {

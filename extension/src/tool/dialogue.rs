@@ -101,7 +101,10 @@ impl Dialogue {
     }
 
     /// The answers to all of `questions`, if they were given; otherwise notes what is to be asked for.
-    fn answered(&mut self, questions: &Map<String, Value>) -> Result<Option<Map<String, Value>>, &'static str> {
+    fn answered(
+        &mut self,
+        questions: &Map<String, Value>,
+    ) -> Result<Option<Map<String, Value>>, &'static str> {
         let mut answers = Map::new();
         for (key, question) in questions {
             match self.answers.get(key).filter(|answer| fits(question, answer)) {
@@ -116,7 +119,8 @@ impl Dialogue {
         if self.questions.is_empty() {
             return Ok(Some(answers));
         }
-        let capabilities = self.capabilities.as_ref().ok_or("this client cannot be asked for input during a call")?;
+        let capabilities =
+            self.capabilities.as_ref().ok_or("this client cannot be asked for input during a call")?;
         for question in self.questions.values() {
             let needed = capability(question);
             if !capabilities.contains_key(needed) {
@@ -181,7 +185,9 @@ fn fits_schema(schema: &Value, content: &Value) -> bool {
 /// Returns the answers by the same keys, once all are there; until then it ends the call.
 #[pg_extern(schema = "mcp")]
 fn request_input(requests: JsonB) -> Result<JsonB, ErrorReport> {
-    let refuse = |message: &str| Err(ErrorReport::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message, ""));
+    let refuse = |message: &'static str| {
+        Err(ErrorReport::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message, ""))
+    };
     let Value::Object(questions) = requests.0 else { return refuse("requests must be a JSON object") };
     if questions.is_empty() || questions.len() > MOST_QUESTIONS {
         return refuse("requests must be 1 to 32 requests by their keys");
@@ -204,18 +210,18 @@ fn request_input(requests: JsonB) -> Result<JsonB, ErrorReport> {
     match answered {
         Ok(Some(answers)) => Ok(JsonB(answers.into())),
         // Handlers for WHEN OTHERS do not catch this code, so that a tool does not go on without its answer.
-        Ok(None) => Err(ErrorReport::new(PgSqlErrorCode::ERRCODE_QUERY_CANCELED, "the call asks its client for input", "")),
+        Ok(None) => Err(ErrorReport::new(
+            PgSqlErrorCode::ERRCODE_QUERY_CANCELED,
+            "the call asks its client for input",
+            "",
+        )),
         Err(message) => Err(ErrorReport::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message, "")),
     }
 }
 
 /// Tells the client how far the call is, if it wants to know. Does nothing anywhere else.
 #[pg_extern(schema = "mcp")]
-fn progress(
-    done: f64,
-    total: default!(Option<f64>, "NULL"),
-    message: default!(Option<&str>, "NULL"),
-) {
+fn progress(done: f64, total: default!(Option<f64>, "NULL"), message: default!(Option<&str>, "NULL")) {
     let wanted = CURRENT.with_borrow_mut(|current| match current {
         // The protocol wants it to grow.
         Some(dialogue) if dialogue.wants_progress && done.is_finite() && done > dialogue.progress => {

@@ -35,7 +35,8 @@ fn collect(schema: &Value, path: &mut Vec<String>, found: &mut Vec<HeaderParamet
         if let Some(header) = property.get("x-mcp-header") {
             let header = header.as_str().filter(|header| is_token(header));
             let header = header.ok_or_else(|| Misfit::HeaderName(name.clone()))?;
-            if !matches!(property.get("type").and_then(Value::as_str), Some("string" | "integer" | "boolean")) {
+            if !matches!(property.get("type").and_then(Value::as_str), Some("string" | "integer" | "boolean"))
+            {
                 return Err(Misfit::HeaderType(name.clone()));
             }
             found.push(HeaderParameter { header: header.to_owned(), path: path.clone() });
@@ -60,7 +61,9 @@ pub(super) fn check(
 ) -> Result<(), String> {
     for HeaderParameter { header, path } in parameters {
         let argument = path.iter().try_fold(arguments, |json, name| match json {
-            Json::Object(members) => members.iter().find(|(member, _)| member == name).map(|(_, value)| value),
+            Json::Object(members) => {
+                members.iter().find(|(member, _)| member == name).map(|(_, value)| value)
+            }
             _ => None,
         });
         let argument = argument.filter(|argument| **argument != Json::Null);
@@ -119,7 +122,8 @@ mod unit {
         use crate::tool::json::Number;
         let parameters = [HeaderParameter { header: "Region".into(), path: vec!["region".into()] }];
         let check = |argument: Option<Json>, header: Option<&str>| {
-            let arguments = Json::Object(argument.map(|value| ("region".to_owned(), value)).into_iter().collect());
+            let arguments =
+                Json::Object(argument.map(|value| ("region".to_owned(), value)).into_iter().collect());
             let given = header.map(|value| ("region".to_owned(), value.to_owned())).into_iter().collect();
             super::check(&parameters, &given, &arguments).is_ok()
         };

@@ -144,8 +144,10 @@ fn entries(page: &Page) -> Result<Vec<Value>, Error> {
 }
 
 fn describe(prompt: Listed, function: &catalog::Function) -> Result<Value, Error> {
-    let descriptions: Map<String, Value> =
-        prompt.arguments.map_or(Ok(Map::new()), |text| serde_json::from_str(&text)).map_err(Error::Catalog)?;
+    let descriptions: Map<String, Value> = prompt
+        .arguments
+        .map_or(Ok(Map::new()), |text| serde_json::from_str(&text))
+        .map_err(Error::Catalog)?;
     let mut object = Map::new();
     object.insert("name".into(), prompt.name.into());
     if let Some(title) = prompt.title {
@@ -274,7 +276,8 @@ mod unit {
 
     #[test]
     fn what_functions_return_becomes_messages() {
-        let made = |output| serde_json::from_str::<Value>(&messages(None, output)).unwrap()["messages"].take();
+        let made =
+            |output| serde_json::from_str::<Value>(&messages(None, output)).unwrap()["messages"].take();
         let user = |text: &str| json!({"role": "user", "content": {"type": "text", "text": text}});
         assert_eq!(made(Output::Text(Some("hi".into()))), json!([user("hi")]));
         assert_eq!(made(Output::Text(None)), json!([]));

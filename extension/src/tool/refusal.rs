@@ -26,7 +26,9 @@ pub(crate) enum Refusal {
     NoSuchArgument { what: &'static str, name: String, function: String },
     #[error("what {what} says of {name:?} must be a text")]
     Text { what: &'static str, name: String },
-    #[error("{0:?} is not a function that completes: it must take a text, or a text and a jsonb, and return SETOF text")]
+    #[error(
+        "{0:?} is not a function that completes: it must take a text, or a text and a jsonb, and return SETOF text"
+    )]
     Completer(String),
     #[error("{ty} is not what is expected here: {function} would have to return mcp.{expected}")]
     WrongResult { ty: String, expected: String, function: String },

@@ -76,7 +76,9 @@ pub(super) fn admit(
         && domain != result
     {
         let ty = format!("mcp.{domain}");
-        return Err(Refusal::WrongResult { ty, expected: result.to_owned(), function: function.signature }.into());
+        return Err(
+            Refusal::WrongResult { ty, expected: result.to_owned(), function: function.signature }.into()
+        );
     }
     check_privileges(&function)?;
     let timeout = match timeout {
@@ -196,7 +198,8 @@ pub(super) fn find(name: &str) -> Result<Option<(Exposed, Vec<HeaderParameter>)>
         first(statement, &[name.into()], |row| Ok((Exposed::read(&row, 1)?, row.get::<String>(6)?)))
     })?;
     let Some((exposed, schema)) = found else { return Ok(None) };
-    let schema = schema.map(|text| serde_json::from_str::<Value>(&text)).transpose().map_err(Error::Catalog)?;
+    let schema =
+        schema.map(|text| serde_json::from_str::<Value>(&text)).transpose().map_err(Error::Catalog)?;
     let parameters = schema.map(|schema| headers::parameters(&schema)).transpose();
     // What stands in the table was checked when it was exposed.
     Ok(Some((exposed, parameters.ok().flatten().unwrap_or_default())))

@@ -18,7 +18,7 @@ use pgrx::JsonB;
 use pgrx::datum::Interval;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// Exposes a function as the resource at a URI, or as all those of a URI template, whose variables are its arguments. For
 /// its owner and superusers.
@@ -45,7 +45,8 @@ fn expose_resource(
     let restricted = restricted.ok_or(Error::Null("restricted"))?;
     let Admitted { function, timeout, scope } =
         registry::admit(function, scope, timeout.as_ref(), "resource_result")?;
-    let template = UriTemplate::parse(uri).map_err(|why| Refusal::Uri(uri.to_owned(), why)).map_err(Error::from)?;
+    let template =
+        UriTemplate::parse(uri).map_err(|why| Refusal::Uri(uri.to_owned(), why)).map_err(Error::from)?;
     check_variables(&template, &function)?;
     if let Some(annotations) = annotations {
         registry::document("annotations", annotations.object("annotations")?)?;
@@ -177,7 +178,9 @@ fn entries(page: &Page, templates: bool) -> Result<Vec<Value>, Error> {
     let functions = catalog::by_signature(listed.iter().map(|entry| entry.function.as_str()))?;
     let mut entries = Vec::with_capacity(listed.len());
     for Listed { function, owner, mut object, .. } in listed {
-        let Some(function) = functions.get(&function).filter(|function| function.owner == owner) else { continue };
+        let Some(function) = functions.get(&function).filter(|function| function.owner == owner) else {
+            continue;
+        };
         if let Some(comment) = &function.comment {
             object.entry("description").or_insert_with(|| comment.clone().into());
         }
@@ -196,7 +199,8 @@ struct Found {
 
 /// The resource at a URI: the one of that very URI, or else of the template that fixes most of it.
 fn find(uri: &str) -> Result<Option<Found>, Error> {
-    let read = |row: crate::statement::Row<'_>| Ok((Exposed::read(&row, 1)?, row.get(6)?, required(&row, 7)?));
+    let read =
+        |row: crate::statement::Row<'_>| Ok((Exposed::read(&row, 1)?, row.get(6)?, required(&row, 7)?));
     let exact: Option<(Exposed, Option<String>, String)> = as_owner(|| {
         let statement = sql!(
             "SELECT function, owner::text, scope, (extract(epoch FROM timeout) * 1000)::bigint, restricted, mime_type, uri
@@ -255,10 +259,14 @@ fn read(call: Call<'_>) -> Result<Jsonb, Error> {
         Ok(arguments) => arguments,
         Err(message) => return Ok(failed("invalid_arguments", &message)),
     };
-    Ok(match call.run(&exposed, &callable, arguments, |output| contents(uri, mime_type.as_deref(), output))? {
-        Outcome::Done(result) | Outcome::Verdict(result) => result,
-        Outcome::Failed(message) => failed("failed", &message),
-    })
+    Ok(
+        match call
+            .run(&exposed, &callable, arguments, |output| contents(uri, mime_type.as_deref(), output))?
+        {
+            Outcome::Done(result) | Outcome::Verdict(result) => result,
+            Outcome::Failed(message) => failed("failed", &message),
+        },
+    )
 }
 
 /// What a function returned as an MCP `ReadResourceResult`. NULL: there is no such resource.
@@ -266,14 +274,20 @@ fn contents(uri: &str, mime_type: Option<&str>, output: Output) -> String {
     let (key, default, value) = match output {
         Output::Complete { result: Some(complete), .. } => return complete,
         Output::Text(Some(text)) => ("text", "text/plain", text),
-        Output::Json(Some(json)) | Output::Row(Some(json)) | Output::Rows(json) => ("text", "application/json", json),
+        Output::Json(Some(json)) | Output::Row(Some(json)) | Output::Rows(json) => {
+            ("text", "application/json", json)
+        }
         Output::Bytes(Some(hexadecimal)) => {
             ("blob", "application/octet-stream", BASE64_STANDARD.encode(bytes(&hexadecimal)))
         }
         _ => return r#"{"status":"unknown_resource"}"#.to_owned(),
     };
     let mime_type = quote(mime_type.unwrap_or(default));
-    format!("{{\"contents\":[{{\"uri\":{},\"mimeType\":{mime_type},\"{key}\":{}}}]}}", quote(uri), quote(&value))
+    format!(
+        "{{\"contents\":[{{\"uri\":{},\"mimeType\":{mime_type},\"{key}\":{}}}]}}",
+        quote(uri),
+        quote(&value)
+    )
 }
 
 /// The bytes of a `bytea` in hexadecimal, behind `\x`.

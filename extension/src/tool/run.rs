@@ -91,7 +91,8 @@ impl Call<'_> {
     ) -> Result<Outcome, Error> {
         // Only a client that can be asked carries anything from round to round.
         let asks = self.request.capabilities.is_some() || self.request.request_state.is_some();
-        let scope = asks.then(|| Scope::new(self.token, self.what, self.name, &arguments.to_text())).flatten();
+        let scope =
+            asks.then(|| Scope::new(self.token, self.what, self.name, &arguments.to_text())).flatten();
         let dialogue = match Dialogue::begin(&mut self.request, scope.as_ref())? {
             Ok(dialogue) => dialogue,
             Err(verdict) => return Ok(Outcome::Verdict(verdict)),

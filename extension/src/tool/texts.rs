@@ -15,7 +15,9 @@ pub(super) fn arguments<'a>(
     let mut object = String::from("{");
     for (name, text) in given {
         if text.contains('\0') {
-            return Err(format!("argument {name:?} holds the character U+0000, which PostgreSQL cannot store"));
+            return Err(format!(
+                "argument {name:?} holds the character U+0000, which PostgreSQL cannot store"
+            ));
         }
         if object.len() > 1 {
             object.push(',');

@@ -82,14 +82,13 @@ impl UriTemplate {
     pub(super) fn matches(&self, uri: &str) -> Option<Vec<(String, String)>> {
         let mut values = Vec::new();
         let mut rest = uri;
-        let mut parts = self.0.iter().peekable();
-        while let Some(part) = parts.next() {
+        for (at, part) in self.0.iter().enumerate() {
             match part {
                 Part::Literal(literal) => rest = rest.strip_prefix(literal.as_str())?,
                 Part::Variable(name) => {
-                    let end = match parts.peek() {
+                    let end = match self.0.get(at + 1) {
                         // The last literal ends the URI.
-                        Some(Part::Literal(literal)) if self.0.last() == Some(*parts.peek()?) => {
+                        Some(Part::Literal(literal)) if at + 2 == self.0.len() => {
                             rest.len().checked_sub(literal.len())?
                         }
                         Some(Part::Literal(literal)) => 1 + rest.get(1..)?.find(literal.as_str())?,
@@ -164,9 +163,19 @@ mod unit {
 
     #[test]
     fn what_is_no_template_is_refused() {
-        for text in
-            ["", "note", "{x}://a", "a://{}", "a://{+x}", "a://{x", "a://x}", "a://{x}{y}", "a://{x}/{x}", "a://b c", "1a://b"]
-        {
+        for text in [
+            "",
+            "note",
+            "{x}://a",
+            "a://{}",
+            "a://{+x}",
+            "a://{x",
+            "a://x}",
+            "a://{x}{y}",
+            "a://{x}/{x}",
+            "a://b c",
+            "1a://b",
+        ] {
             assert!(UriTemplate::parse(text).is_err(), "{text}");
         }
     }
