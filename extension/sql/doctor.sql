@@ -144,7 +144,12 @@ callers (routine, roles) AS (
            ('state', '{mcp_user}'), ('set_state', '{mcp_user}'), ('end_session', '{mcp_user}'),
            ('end_other_sessions', '{mcp_user}'),
            ('session_stats', '{mcp_monitor}'), ('worker_status', '{mcp_monitor}'), ('doctor', '{mcp_monitor}'),
-           ('version', '{mcp_exec,mcp_monitor}'), ('call_tool', '{mcp_exec}'), ('list_tools', '{mcp_exec}')
+           ('version', '{mcp_exec,mcp_monitor}'), ('call_tool', '{mcp_exec}'), ('list_tools', '{mcp_exec}'),
+           ('list_resources', '{mcp_exec}'), ('list_resource_templates', '{mcp_exec}'), ('read_resource', '{mcp_exec}'),
+           ('list_prompts', '{mcp_exec}'), ('get_prompt', '{mcp_exec}'), ('complete', '{mcp_exec}'),
+           ('list_versions', '{mcp_exec}'),
+           ('progress', '{mcp_user}'), ('request_input', '{mcp_user}'), ('elicit', '{mcp_user}'),
+           ('sample', '{mcp_user}'), ('roots', '{mcp_user}'), ('client_capabilities', '{mcp_user}')
 ),
 own_routines (oid, name, acl, owner, roles) AS (
     SELECT p.oid, p.proname, coalesce(p.proacl, acldefault('f', p.proowner)), p.proowner, coalesce(c.roles, '{}')
@@ -245,7 +250,7 @@ SELECT 'error', 'function_grants',
        format('Role mcp_auth may call %s, which is for mcp_exec.', f.oid::regprocedure),
        format('REVOKE EXECUTE ON FUNCTION %s FROM mcp_auth;', f.oid::regprocedure)
   FROM own_routines AS f JOIN ours AS o ON o.name = 'mcp_auth'
- WHERE f.name IN ('call_tool', 'list_tools')
+ WHERE f.roles = '{mcp_exec}'
    AND EXISTS (SELECT FROM aclexplode(f.acl) AS a WHERE a.grantee = o.oid AND a.privilege_type = 'EXECUTE')
 
 UNION ALL

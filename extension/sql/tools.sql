@@ -47,9 +47,9 @@ COMMENT ON DOMAIN mcp.tool_result IS
 COMMENT ON FUNCTION mcp.expose_tool IS
     'Exposes a function as a tool, or changes how it is exposed; for its owner and superusers';
 COMMENT ON FUNCTION mcp.withdraw_tool(text) IS 'Withdraws a tool; for the owner of its function and superusers';
-COMMENT ON FUNCTION mcp.list_tools(text, text) IS
+COMMENT ON FUNCTION mcp.list_tools IS
     'The tools as MCP Tool objects; for a token that does not hold, one object whose status says why';
-COMMENT ON FUNCTION mcp.call_tool(text, text, jsonb, text) IS
+COMMENT ON FUNCTION mcp.call_tool IS
     'Calls a tool as the user of the session; an MCP CallToolResult, or an object whose status says why it was not called';
 
-GRANT EXECUTE ON FUNCTION mcp.list_tools(text, text), mcp.call_tool(text, text, jsonb, text) TO mcp_exec;
+GRANT EXECUTE ON FUNCTION mcp.list_tools, mcp.call_tool TO mcp_exec;

@@ -5,6 +5,7 @@ use crate::interval::{age, microseconds};
 use crate::oauth;
 use crate::settings;
 use crate::statement::{first, required, run, sql};
+use crate::tool::clean_up_request_states;
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
 
@@ -56,6 +57,7 @@ pub(crate) fn batch() -> Result<(i64, bool), Error> {
         oauth::client::clean_up(limit)?,
         oauth::consent::clean_up(limit)?,
         oauth::code::clean_up(limit)?,
+        clean_up_request_states(limit)?,
         audit_log(limit, microseconds(settings::audit_retention()))?,
     ];
     Ok((deleted.iter().sum(), deleted.contains(&limit)))
@@ -73,7 +75,14 @@ fn cleanup_expired_sessions(
         return Err(Error::Negative { what: "batch_size" }.into());
     }
     let older_than = age("older_than", older_than)?;
-    for clean_up in [sign_ins, oauth::client::clean_up, oauth::consent::clean_up, oauth::code::clean_up] {
+    let others = [
+        sign_ins,
+        oauth::client::clean_up,
+        oauth::consent::clean_up,
+        oauth::code::clean_up,
+        clean_up_request_states,
+    ];
+    for clean_up in others {
         clean_up(i64::MAX)?;
     }
     if let Some(limit) = batch_size {

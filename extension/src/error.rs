@@ -54,6 +54,10 @@ pub(crate) enum Error {
     Incomplete(&'static str),
     #[error("{0} is nested too deep")]
     TooDeep(&'static str),
+    #[error("page_size must be between 1 and {largest}")]
+    PageSize { largest: i32 },
+    #[error("{0} cannot be read: {1}")]
+    Unreadable(&'static str, serde_json::Error),
     #[error("the catalog cannot be read: {0}")]
     Catalog(serde_json::Error),
     #[error(transparent)]
@@ -72,6 +76,8 @@ impl Error {
             | Error::TooShort { .. }
             | Error::NotAnObject(_)
             | Error::TooDeep(_)
+            | Error::PageSize { .. }
+            | Error::Unreadable(..)
             | Error::Interval { .. }
             | Error::Negative { .. }
             | Error::TooMany { .. }

@@ -75,8 +75,40 @@ extension_sql_file!(
 );
 extension_sql_file!(
     "../sql/tools.sql",
-    requires = [mcp, tool::expose_tool, tool::withdraw_tool, tool::list_tools, tool::call_tool]
+    requires = [mcp, "tables", tool::expose_tool, tool::withdraw_tool, tool::list_tools, tool::call_tool]
 );
+extension_sql_file!(
+    "../sql/resources.sql",
+    requires = [
+        "tables",
+        tool::resource::expose_resource,
+        tool::resource::withdraw_resource,
+        tool::resource::list_resources,
+        tool::resource::list_resource_templates,
+        tool::resource::read_resource,
+    ]
+);
+extension_sql_file!(
+    "../sql/prompts.sql",
+    requires = [
+        "tables",
+        tool::prompt::expose_prompt,
+        tool::prompt::withdraw_prompt,
+        tool::prompt::list_prompts,
+        tool::prompt::get_prompt,
+        tool::completion::complete,
+    ]
+);
+extension_sql_file!(
+    "../sql/dialogue.sql",
+    requires = [
+        "tables",
+        tool::dialogue::request_input,
+        tool::dialogue::progress,
+        tool::dialogue::client_capabilities,
+    ]
+);
+extension_sql_file!("../sql/changes.sql", requires = ["tools", "resources", "prompts"]);
 extension_sql_file!("../sql/grants.sql", finalize);
 
 #[doc(hidden)]

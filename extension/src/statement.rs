@@ -49,7 +49,7 @@ macro_rules! sql {
 }
 pub(crate) use sql;
 
-type Row<'a> = pgrx::spi::SpiHeapTupleData<'a>;
+pub(crate) type Row<'a> = pgrx::spi::SpiHeapTupleData<'a>;
 
 fn execute<T>(
     statement: &'static LocalKey<Statement>,

@@ -1,42 +1,57 @@
-//! Tools: SQL functions that their owners expose to MCP.
+//! What MCP clients find: SQL functions that their owners expose as tools, resources and prompts.
 //!
 //! [`registry`] has what was exposed, [`catalog`] what the functions look like, [`schema`] says that in JSON Schema. A
-//! call is checked against it ([`arguments`]), then the values are bound by type ([`binding`]), and one planned
+//! call ([`run`]) is checked against it ([`arguments`]), then the values are bound by type ([`binding`]), and one planned
 //! statement ([`callable`]) calls the function, sealed ([`sandbox`]); nothing of the call is ever put into SQL text.
+//! While it runs it may report how far it is, and ask for input ([`dialogue`]).
 
 mod arguments;
 mod binding;
 mod callable;
 mod catalog;
+pub(crate) mod completion;
+pub(crate) mod dialogue;
+mod headers;
+mod input_state;
 mod json;
+mod notice;
+mod page;
+pub(crate) mod prompt;
 mod raised;
 mod raw;
 mod refusal;
 mod registry;
+mod request;
+pub(crate) mod resource;
 mod result;
+mod run;
 mod sandbox;
 mod schema;
 pub(crate) mod temporary;
+mod texts;
 mod timer;
 mod types;
+mod uri_template;
 mod user;
 
 pub(crate) use refusal::Refusal;
 
+pub(crate) use input_state::clean_up as clean_up_request_states;
+
 use crate::error::Error;
-use crate::identity;
 use crate::jsonb::Jsonb;
 use crate::session::{Status, authenticate, touch_armed};
-use crate::settings;
+use page::Page;
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::datum::Interval;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{JsonB, pg_sys};
 use raised::Raised;
-use registry::{Exposure, Tool};
-use sandbox::Seal;
-use std::time::Duration;
+use registry::Exposure;
+use request::Request;
+use run::{Call, Denied, Outcome};
+use serde_json::{Value, json};
 
 /// Why a tool that was called has no result.
 #[derive(Debug)]
@@ -63,6 +78,11 @@ impl From<Raised> for Failure {
 impl Failure {
     fn is_cancel(&self) -> bool {
         matches!(self, Failure::Raised(raised) | Failure::Argument(_, raised) if raised.is_cancel())
+    }
+
+    /// Whether it is what [`dialogue`] raises to end a call that asked for input.
+    fn is_question(&self) -> bool {
+        matches!(self, Failure::Raised(raised) if &raised.sql_state() == b"57014" && !raised.is_cancel())
     }
 }
 
@@ -126,21 +146,36 @@ fn withdraw_tool(name: Option<&str>) -> Result<bool, ErrorReport> {
     Ok(registry::withdraw(name.ok_or(Error::Null("name"))?)?)
 }
 
-/// The tools, as MCP `Tool` objects ordered by name; for a token that does not hold, one row that says why.
+/// The tools, as MCP `Tool` objects ordered by name; for a token that does not hold, one row that says why. In pages of
+/// `page_size` where that is given: the last row is then an object with the `cursor` to pass as `after`, if there is more.
 #[pg_extern(schema = "mcp")]
 fn list_tools(
     token: Option<&str>,
     resource: default!(Option<&str>, "NULL"),
+    after: default!(Option<&str>, "NULL"),
+    page_size: default!(Option<i32>, "NULL"),
 ) -> Result<SetOfIterator<'static, JsonB>, ErrorReport> {
-    let tools = match authenticate(token, resource)? {
+    Ok(list(token, resource, after, page_size, registry::list)?)
+}
+
+/// Authenticates, lists, and slides the session's expiry.
+fn list(
+    token: Option<&str>,
+    resource: Option<&str>,
+    after: Option<&str>,
+    page_size: Option<i32>,
+    entries: impl FnOnce(&Page) -> Result<Vec<Value>, Error>,
+) -> Result<SetOfIterator<'static, JsonB>, Error> {
+    let page = Page::new(after, page_size)?;
+    let entries = match authenticate(token, resource)? {
         Status::Active => {
-            let tools = registry::list()?;
+            let entries = entries(&page)?;
             touch_armed()?;
-            tools
+            entries
         }
-        status => vec![serde_json::json!({ "status": status.as_str() })],
+        status => vec![json!({ "status": status.as_str() })],
     };
-    Ok(SetOfIterator::new(tools.into_iter().map(JsonB)))
+    Ok(SetOfIterator::new(entries.into_iter().map(JsonB)))
 }
 
 /// Calls a tool as the user of the session. Returns an MCP `CallToolResult`, or, where it did not come to a call, an
@@ -151,88 +186,64 @@ fn call_tool(
     name: Option<&str>,
     arguments: default!(Option<Jsonb>, "'{}'"),
     resource: default!(Option<&str>, "NULL"),
+    request: default!(Option<Jsonb>, "NULL"),
 ) -> Result<Jsonb, ErrorReport> {
     let name = name.ok_or(Error::Null("name"))?;
+    Ok(answer(token, resource, |token| {
+        let request = Request::read(request)?;
+        call(Call { what: "tool", name, token, request }, arguments)
+    })?)
+}
+
+/// Authenticates, answers, and slides the session's expiry.
+fn answer(
+    token: Option<&str>,
+    resource: Option<&str>,
+    answer: impl FnOnce(&str) -> Result<Jsonb, Error>,
+) -> Result<Jsonb, Error> {
     let status = authenticate(token, resource)?;
     if status != Status::Active {
         return Ok(result::verdict(status.as_str()));
     }
-    let answer = call(name, arguments)?;
-    // After the tool: until the transaction ends, the session's row stays locked.
+    let answer = answer(token.unwrap_or_default())?;
+    // After the call: until the transaction ends, the session's row stays locked.
     touch_armed()?;
     Ok(answer)
 }
 
-fn call(name: &str, arguments: Option<Jsonb>) -> Result<Jsonb, Error> {
-    let Some(tool) = registry::find(name)? else { return Ok(result::verdict("unknown_tool")) };
-    let Some(callable) = callable::find(&tool.function)? else { return Ok(result::verdict("unknown_tool")) };
-    if callable.function.owner != tool.owner {
-        log_changed_owner(name, &tool, &callable.function.owner);
+fn call(call: Call<'_>, arguments: Option<Jsonb>) -> Result<Jsonb, Error> {
+    let Some((exposed, parameters)) = registry::find(call.name)? else {
         return Ok(result::verdict("unknown_tool"));
-    }
-    if let Some(scope) = &tool.scope {
-        let held = identity::scopes()?;
-        if !scope.split(' ').all(|scope| held.iter().any(|held| held == scope)) {
-            return Ok(result::insufficient_scope(scope));
+    };
+    let callable = match run::permitted(call.what, call.name, &exposed)? {
+        Ok(callable) => callable,
+        Err(denied) => return Ok(denied_verdict(denied, "unknown_tool")),
+    };
+    if let Some(given) = call.request.headers.as_ref().filter(|_| !parameters.is_empty()) {
+        let read = arguments.filter(|arguments| arguments.is_object()).map(json::read);
+        let read = read.unwrap_or(json::Json::Object(Vec::new()));
+        if let Err(message) = headers::check(&parameters, given, &read) {
+            return Ok(failed("header_mismatch", &message));
         }
     }
-    let arguments = match checked(&callable.function.arguments, arguments) {
+    let arguments = match run::checked(&callable, arguments) {
         Ok(arguments) => arguments,
         Err(message) => return Ok(result::error(&message)),
     };
-    let seal = Seal {
-        user: user::checked()?,
-        search_path: callable.search_path.clone(),
-        read_only: callable.function.read_only,
-        restricted: tool.restricted,
-        timeout: tool.timeout.or_else(settings::tool_timeout),
-    };
-    let result = sandbox::run(&seal, |sealed| {
-        let values = binding::bind(sealed, &callable, arguments)?;
-        let plan = callable.call_plan(sealed)?;
-        result::call(sealed, &callable.function.returns, plan, &values)
-    });
-    Ok(result.unwrap_or_else(|failure| answer(failure, seal.timeout)))
+    Ok(match call.run(&exposed, &callable, arguments, result::tool)? {
+        Outcome::Done(result) | Outcome::Verdict(result) => result,
+        Outcome::Failed(message) => result::error(&message),
+    })
 }
 
-/// The arguments, if they are what the function takes; otherwise what is wrong with them.
-fn checked(takes: &[catalog::Argument], given: Option<Jsonb>) -> Result<Jsonb, String> {
-    let given = given.ok_or("the arguments must be a JSON object, not null")?;
-    let (size, limit) = (given.size(), settings::max_argument_bytes());
-    if size > limit {
-        return Err(format!("the arguments are too large: {size} bytes, the limit is {limit}"));
+fn denied_verdict(denied: Denied, unknown: &str) -> Jsonb {
+    match denied {
+        Denied::Gone => result::verdict(unknown),
+        Denied::Scope(scope) => result::insufficient_scope(&scope),
     }
-    if !given.is_object() {
-        return Err("the arguments must be a JSON object".to_owned());
-    }
-    arguments::check(takes, &json::read(given))?;
-    Ok(given)
 }
 
-/// What the client is told of a call that failed; faults of the server and of the request as a whole are raised again.
-fn answer(failure: Failure, timeout: Option<Duration>) -> Jsonb {
-    let message = match failure {
-        Failure::Raised(raised) | Failure::Argument(_, raised) if raised.is_fault() => raised.raise(),
-        Failure::Raised(raised) => raised.message(),
-        Failure::Argument(name, raised) => format!("argument {name:?}: {}", raised.message()),
-        Failure::TimedOut => {
-            let limit = timeout.unwrap_or_default();
-            format!("the tool timed out after {limit:?}")
-        }
-        Failure::TooLarge { limit } => {
-            format!("the result is too large: it is over the limit of {limit} bytes; ask for less")
-        }
-        Failure::Changed => "the tool was changed during the call; try again".to_owned(),
-    };
-    result::error(&message)
-}
-
-fn log_changed_owner(name: &str, tool: &Tool, owner: &str) {
-    let message = format!(
-        "tool {name:?} is disabled: function {} belonged to {} when it was exposed and belongs to {owner} now",
-        tool.function, tool.owner
-    );
-    ErrorReport::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, message, "")
-        .set_hint("Withdraw the tool, and have the new owner expose the function again.")
-        .report(PgLogLevel::LOG);
+/// A verdict with what is to be said about it.
+fn failed(status: &str, message: &str) -> Jsonb {
+    result::object(&json!({ "status": status, "message": message }))
 }

@@ -44,7 +44,7 @@ fn check_value(ty: &Type, value: &Json, path: &mut String) -> Result<(), String>
     match (&ty.kind, value) {
         (Kind::Json, _) => Ok(()),
         (_, Json::Null) => wrong(path),
-        (Kind::Boolean, Json::Boolean) | (Kind::Number, Json::Number(_)) => Ok(()),
+        (Kind::Boolean, Json::Boolean(_)) | (Kind::Number, Json::Number(_)) => Ok(()),
         (Kind::Integer { min, max }, Json::Number(number)) => match number {
             Number::Integer(number) if (min..=max).contains(&number) => Ok(()),
             Number::Integer(_) | Number::Huge => {

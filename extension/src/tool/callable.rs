@@ -147,12 +147,12 @@ fn call_text(function: &Function) -> CString {
     let (values, alias) = match &function.returns {
         Returns::Void | Returns::Unsupported(_) => ("NULL::pg_catalog.text".to_owned(), "r"),
         // By way of JSON, whose text does not depend on settings.
-        Returns::Scalar => (
+        Returns::Scalar | Returns::Bytes => (
             "pg_catalog.to_json(r.v) OPERATOR(pg_catalog.#>>) '{}'::pg_catalog.text[]".to_owned(),
             "r (v)",
         ),
         Returns::Json => ("r.v::pg_catalog.text".to_owned(), "r (v)"),
-        Returns::Complete => (
+        Returns::Complete(_) => (
             "r.v::pg_catalog.jsonb::pg_catalog.text, CASE WHEN NOT pg_catalog.jsonb_exists(r.v::pg_catalog.jsonb, 'content') \
              THEN (r.v::pg_catalog.jsonb OPERATOR(pg_catalog.->) 'structuredContent')::pg_catalog.text END"
                 .to_owned(),

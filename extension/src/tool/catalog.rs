@@ -57,10 +57,12 @@ pub(super) enum Returns {
     Void,
     /// One value.
     Scalar,
+    /// One `bytea`.
+    Bytes,
     /// `json` or `jsonb`, whose shape only the value tells.
     Json,
-    /// `mcp.tool_result`.
-    Complete,
+    /// One of the domains of complete results; its name.
+    Complete(String),
     /// One row.
     Row(Vec<Field>),
     /// Rows; whether they come as values of one column.
@@ -107,7 +109,7 @@ struct TypeRow {
     target: String,
     name: String,
     kind: char,
-    complete_result: bool,
+    complete_result: Option<String>,
     base: u32,
     modifier: i32,
     not_null: bool,
@@ -161,19 +163,29 @@ pub(super) fn function(oid: pg_sys::Oid) -> Result<Option<Function>, Error> {
 }
 
 /// The function with this signature.
+pub(super) fn find(signature: &str) -> Result<Option<Function>, Error> {
+    Ok(by_signature(std::iter::once(signature))?.remove(signature))
+}
+
+/// The functions with these signatures, as far as they exist, by signature.
 ///
 /// Found in the catalog rather than by the input function of `regprocedure`, which asks for rights on the schema.
-pub(super) fn find(signature: &str) -> Result<Option<Function>, Error> {
+pub(super) fn by_signature<'a>(
+    signatures: impl Iterator<Item = &'a str>,
+) -> Result<HashMap<String, Function>, Error> {
+    let signatures: Vec<&str> = signatures.collect();
     let candidates = as_owner(|| {
         let statement = sql!(
-            "SELECT p.oid
-               FROM parse_ident($1, false) AS name (parts)
+            "SELECT DISTINCT p.oid
+               FROM unnest($1) AS s (signature)
+              CROSS JOIN LATERAL parse_ident(s.signature, false) AS name (parts)
                JOIN pg_namespace AS n ON n.nspname = name.parts[1]::name
                JOIN pg_proc AS p ON p.pronamespace = n.oid AND p.proname = name.parts[2]::name"
         );
-        all(statement, &[signature.into()], |row| required::<pg_sys::Oid>(&row, 1))
+        all(statement, &[signatures.into()], |row| required::<pg_sys::Oid>(&row, 1))
     })?;
-    Ok(functions(candidates)?.into_iter().find(|function| function.signature == signature))
+    // Others of the same names come along.
+    Ok(functions(candidates)?.into_iter().map(|function| (function.signature.clone(), function)).collect())
 }
 
 struct Types<'a>(HashMap<u32, &'a TypeRow>);
@@ -233,7 +245,7 @@ impl Types<'_> {
     fn returns(&self, row: &FunctionRow, mut columns: Vec<Field>) -> Returns {
         let result = self.0.get(&row.result);
         let ty = self.describe(row.result, -1, 0);
-        let complete = result.is_some_and(|result| result.complete_result);
+        let complete = result.and_then(|result| result.complete_result.clone());
         match (&ty.kind, row.returns_set) {
             (Kind::Pseudo(_), set) if row.result == pg_sys::RECORDOID.to_u32() && columns.len() > 1 => {
                 if set { Returns::Rows { columns, scalar: false } } else { Returns::Row(columns) }
@@ -241,8 +253,14 @@ impl Types<'_> {
             (Kind::Pseudo(name), _) => Returns::Unsupported(name.clone()),
             (Kind::Void, true) => Returns::Unsupported("setof void".to_owned()),
             (Kind::Void, false) => Returns::Void,
-            (_, true) if complete => Returns::Unsupported("setof mcp.tool_result".to_owned()),
-            (_, false) if complete => Returns::Complete,
+            (_, set) if let Some(domain) = complete => {
+                if set {
+                    Returns::Unsupported(format!("setof mcp.{domain}"))
+                } else {
+                    Returns::Complete(domain)
+                }
+            }
+            (Kind::Bytes, false) => Returns::Bytes,
             (Kind::Object(fields), false) => Returns::Row(fields.clone()),
             (Kind::Object(fields), true) => Returns::Rows { columns: fields.clone(), scalar: false },
             (Kind::Json, false) => Returns::Json,

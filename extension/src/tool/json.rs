@@ -12,7 +12,7 @@ const MAX_DEPTH: usize = super::types::MAX_DEPTH * 2;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Json {
     Null,
-    Boolean,
+    Boolean(bool),
     Number(Number),
     String(String),
     Array(Vec<Json>),
@@ -36,12 +36,28 @@ impl Json {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Json::Null => "null",
-            Json::Boolean => "a boolean",
+            Json::Boolean(_) => "a boolean",
             Json::Number(_) => "a number",
             Json::String(_) => "a string",
             Json::Array(_) => "an array",
             Json::Object(_) => "an object",
             Json::Deep => "something nested that deep",
+        }
+    }
+}
+
+impl Json {
+    /// Whether a header says the same.
+    pub(super) fn is_header(&self, value: &str) -> bool {
+        match self {
+            Json::String(text) => text == value,
+            Json::Boolean(flag) => value == if *flag { "true" } else { "false" },
+            // Numerically: clients write 7 as 7.0, too.
+            Json::Number(Number::Integer(number)) => {
+                let (whole, fraction) = value.split_once('.').unwrap_or((value, ""));
+                fraction.bytes().all(|digit| digit == b'0') && whole.parse() == Ok(*number)
+            }
+            _ => false,
         }
     }
 }
@@ -95,7 +111,7 @@ unsafe fn scalar(value: &pg_sys::JsonbValue) -> Json {
     unsafe {
         match value.type_ {
             jbvType::jbvNull => Json::Null,
-            jbvType::jbvBool => Json::Boolean,
+            jbvType::jbvBool => Json::Boolean(value.val.boolean),
             jbvType::jbvNumeric => Json::Number(number(value.val.numeric)),
             jbvType::jbvString => Json::String(string(value)),
             _ => Json::Deep,

@@ -10,12 +10,28 @@ pub(crate) enum Refusal {
     NoSuchFunction(u32),
     #[error("must be owner of function {0} to expose it")]
     NotOwner(String),
-    #[error("must be a member of role {owner} to withdraw tool {tool:?}")]
-    NotWithdrawer { tool: String, owner: String },
+    #[error("must be a member of role {owner} to withdraw {what}")]
+    NotWithdrawer { what: String, owner: String },
     #[error("{0} is not a plain function")]
     NotAFunction(String),
-    #[error("{0:?} cannot be the name of a tool")]
+    #[error("{0:?} cannot be the name of a tool or prompt")]
     Name(String),
+    #[error("{0:?} cannot be the URI of a resource: {1}")]
+    Uri(String, &'static str),
+    #[error("variable {variable:?} of the URI is not an argument of {function}")]
+    Variable { variable: String, function: String },
+    #[error("argument {argument:?} of {function} has no default and is not in the URI")]
+    NotInUri { argument: String, function: String },
+    #[error("{what} names {name:?}, which is not an argument of {function}")]
+    NoSuchArgument { what: &'static str, name: String, function: String },
+    #[error("what {what} says of {name:?} must be a text")]
+    Text { what: &'static str, name: String },
+    #[error(
+        "{0:?} is not a function that completes: it must take a text, or a text and a jsonb, and return SETOF text"
+    )]
+    Completer(String),
+    #[error("{ty} is not what is expected here: {function} would have to return mcp.{expected}")]
+    WrongResult { ty: String, expected: String, function: String },
     #[error("argument {position} of {function} has no name")]
     Unnamed { position: usize, function: String },
     #[error("a tool cannot take an argument of type {ty}: {argument:?} of {function}")]
@@ -36,7 +52,7 @@ pub(crate) enum Refusal {
     Annotation { name: &'static str, expected: &'static str },
     #[error("{0} is VOLATILE, which contradicts readOnlyHint")]
     NotReadOnly(String),
-    #[error("a tool named {0:?} exists, of a function with another owner")]
+    #[error("{0} exists, of a function with another owner")]
     Taken(String),
     #[error("a tool must not create temporary objects")]
     Temporary,
@@ -58,6 +74,13 @@ impl Refusal {
             Refusal::Unnamed { .. } => ERRCODE_INVALID_FUNCTION_DEFINITION,
             Refusal::ArgumentType { .. } | Refusal::ResultType { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
             Refusal::Name(_)
+            | Refusal::Uri(..)
+            | Refusal::Variable { .. }
+            | Refusal::NotInUri { .. }
+            | Refusal::NoSuchArgument { .. }
+            | Refusal::Completer(_)
+            | Refusal::Text { .. }
+            | Refusal::WrongResult { .. }
             | Refusal::Timeout
             | Refusal::Schema { .. }
             | Refusal::OutputSchema(_)
@@ -93,7 +116,7 @@ impl Refusal {
             Refusal::NotReadOnly(function) => {
                 format!("A function that writes nothing may say so: ALTER FUNCTION {function} STABLE;")
             }
-            Refusal::Taken(_) => "Pass another name, or withdraw that tool first.".to_owned(),
+            Refusal::Taken(_) => "Choose another name or URI, or withdraw that one first.".to_owned(),
             Refusal::TooPowerful(role) if role == "mcp_user" => {
                 "ALTER ROLE mcp_user NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOREPLICATION;".to_owned()
             }

@@ -1,20 +1,21 @@
-//! The exposed functions, kept in `mcp.tools`.
+//! What was exposed: what may be, and the tools, kept in `mcp.tools`.
 
 use super::catalog::{Argument, Function, Returns};
+use super::headers::HeaderParameter;
+use super::page::Page;
 use super::refusal::Refusal;
 use super::types::{Kind, Type};
-use super::{catalog, schema, user};
+use super::{catalog, headers, schema, user};
 use crate::error::Error;
 use crate::interval;
 use crate::jsonb::Jsonb;
 use crate::owner::as_owner;
-use crate::statement::{all, first, required, run, sql};
+use crate::statement::{Row, all, first, required, run, sql};
 use pgrx::datum::Interval;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::{Map, Value, json};
-use std::collections::HashMap;
 use std::ffi::CString;
 use std::time::Duration;
 
@@ -35,8 +36,8 @@ pub(super) struct Exposure<'a> {
     pub(super) restricted: bool,
 }
 
-/// A tool as calls need it.
-pub(super) struct Tool {
+/// What was exposed, as calls need it.
+pub(super) struct Exposed {
     /// The signature of its function.
     pub(super) function: String,
     /// Who owned the function when it was exposed: a function that changed hands is no longer what was approved.
@@ -47,8 +48,23 @@ pub(super) struct Tool {
     pub(super) restricted: bool,
 }
 
-/// Exposes a function. The caller must own it.
-pub(super) fn expose(function: pg_sys::Oid, exposure: Exposure<'_>) -> Result<(), Error> {
+/// A function that may be exposed, with what was said of every kind of exposure.
+pub(super) struct Admitted {
+    pub(super) function: Function,
+    /// In milliseconds.
+    pub(super) timeout: Option<i32>,
+    /// Separated by single spaces.
+    pub(super) scope: Option<String>,
+}
+
+/// Whether a function may be exposed. The caller must own it, and `mcp_user` may call it. Of the domains of complete
+/// results, it returns none but `result`.
+pub(super) fn admit(
+    function: pg_sys::Oid,
+    scope: Option<&str>,
+    timeout: Option<&Interval>,
+    result: &str,
+) -> Result<Admitted, Error> {
     // SAFETY: the role that acts, before this library acts as another.
     let caller = unsafe { pg_sys::GetUserId() };
     let function = catalog::function(function)?.ok_or(Refusal::NoSuchFunction(function.to_u32()))?;
@@ -56,22 +72,61 @@ pub(super) fn expose(function: pg_sys::Oid, exposure: Exposure<'_>) -> Result<()
         return Err(Refusal::NotOwner(function.signature).into());
     }
     check_function(&function)?;
+    if let Returns::Complete(domain) = &function.returns
+        && domain != result
+    {
+        let ty = format!("mcp.{domain}");
+        return Err(
+            Refusal::WrongResult { ty, expected: result.to_owned(), function: function.signature }.into()
+        );
+    }
     check_privileges(&function)?;
-    let name = check_name(exposure.name.unwrap_or(&function.name))?;
-    let timeout = match &exposure.timeout {
+    let timeout = match timeout {
         Some(timeout) => Some(interval::timeout(timeout).ok_or(Refusal::Timeout)?),
         None => None,
     };
-    let scope = exposure.scope.map(check_scope).transpose()?.flatten();
+    Ok(Admitted { function, timeout, scope: scope.map(check_scope).transpose()?.flatten() })
+}
+
+/// Says when row level security does not hold for what was exposed.
+pub(super) fn warn_of_bypass(what: &str, function: &Function) {
+    if function.security_definer && function.owner_bypasses_policies {
+        let message = format!("{what} runs as {}, for whom row level security does not hold", function.owner);
+        ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "")
+            .set_hint(format!(
+                "ALTER FUNCTION {} SECURITY INVOKER; or give it another owner.",
+                function.signature
+            ))
+            .report(PgLogLevel::WARNING);
+    }
+}
+
+/// Refuses whoever is neither a superuser nor acts for the owner of what was exposed.
+pub(super) fn check_withdrawer(what: &str, owner: String) -> Result<(), Error> {
+    // SAFETY: the role that acts, before this library acts as another.
+    let caller = unsafe { pg_sys::GetUserId() };
+    if acts_for(caller, &owner) {
+        Ok(())
+    } else {
+        Err(Refusal::NotWithdrawer { what: what.to_owned(), owner }.into())
+    }
+}
+
+/// Exposes a function as a tool.
+pub(super) fn expose(function: pg_sys::Oid, exposure: Exposure<'_>) -> Result<(), Error> {
+    let Admitted { function, timeout, scope } =
+        admit(function, exposure.scope, exposure.timeout.as_ref(), "tool_result")?;
+    let name = check_name(exposure.name.unwrap_or(&function.name))?;
     if let Some(text) = exposure.input_schema {
         let schema = document("input_schema", text)?;
         schema::check_input(&schema, &function)
+            .and_then(|()| headers::parameters(&schema).map(|_| ()))
             .map_err(|misfit| Refusal::Schema { which: "input_schema", misfit })?;
     }
     if let Some(text) = exposure.output_schema {
         let schema = document("output_schema", text)?;
         schema::check_object(&schema).map_err(|misfit| Refusal::Schema { which: "output_schema", misfit })?;
-        if matches!(function.returns, Returns::Void | Returns::Scalar) {
+        if matches!(function.returns, Returns::Void | Returns::Scalar | Returns::Bytes) {
             return Err(Refusal::OutputSchema(function.signature).into());
         }
     }
@@ -107,55 +162,63 @@ pub(super) fn expose(function: pg_sys::Oid, exposure: Exposure<'_>) -> Result<()
         )
     })?;
     if written == 0 {
-        return Err(Refusal::Taken(name.to_owned()).into());
+        return Err(Refusal::Taken(format!("a tool named {name:?}")).into());
     }
-    if function.security_definer && function.owner_bypasses_policies {
-        let message =
-            format!("tool {name:?} runs as {}, for whom row level security does not hold", function.owner);
-        ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "")
-            .set_hint(format!(
-                "ALTER FUNCTION {} SECURITY INVOKER; or give it another owner.",
-                function.signature
-            ))
-            .report(PgLogLevel::WARNING);
-    }
+    warn_of_bypass(&format!("tool {name:?}"), &function);
+    changed("tools")
+}
+
+/// Tells whoever listens that one of the lists has changed. `mcp_changes` is the channel, `list` the payload.
+pub(super) fn changed(list: &'static str) -> Result<(), Error> {
+    as_owner(|| run(sql!("SELECT pg_notify('mcp_changes', $1)"), &[list.into()]))?;
     Ok(())
 }
 
 /// Withdraws a tool, whether its function still exists or not. Returns whether there was one.
 pub(super) fn withdraw(name: &str) -> Result<bool, Error> {
-    // SAFETY: as in `expose`.
-    let caller = unsafe { pg_sys::GetUserId() };
     let owner = as_owner(|| {
         let statement = sql!("SELECT owner::text FROM mcp.tools WHERE name = $1 FOR UPDATE");
         first(statement, &[name.into()], |row| required::<String>(&row, 1))
     })?;
     let Some(owner) = owner else { return Ok(false) };
-    if !acts_for(caller, &owner) {
-        return Err(Refusal::NotWithdrawer { tool: name.to_owned(), owner }.into());
-    }
-    Ok(as_owner(|| run(sql!("DELETE FROM mcp.tools WHERE name = $1"), &[name.into()]))? > 0)
+    check_withdrawer(&format!("tool {name:?}"), owner)?;
+    as_owner(|| run(sql!("DELETE FROM mcp.tools WHERE name = $1"), &[name.into()]))?;
+    changed("tools")?;
+    Ok(true)
 }
 
-/// The tool of this name.
-pub(super) fn find(name: &str) -> Result<Option<Tool>, Error> {
-    as_owner(|| {
+/// The tool of this name, and which of its arguments go in headers too.
+pub(super) fn find(name: &str) -> Result<Option<(Exposed, Vec<HeaderParameter>)>, Error> {
+    let found = as_owner(|| {
         let statement = sql!(
-            "SELECT function, owner::text, scope, (extract(epoch FROM timeout) * 1000)::bigint, restricted
+            "SELECT function, owner::text, scope, (extract(epoch FROM timeout) * 1000)::bigint, restricted,
+                    CASE WHEN strpos(input_schema::text, 'x-mcp-header') > 0 THEN input_schema::text END
                FROM mcp.tools WHERE name = $1"
         );
-        first(statement, &[name.into()], |row| {
-            Ok(Tool {
-                function: required(&row, 1)?,
-                owner: required(&row, 2)?,
-                scope: row.get(3)?,
-                timeout: row
-                    .get::<i64>(4)?
-                    .map(|milliseconds| Duration::from_millis(milliseconds.unsigned_abs())),
-                restricted: required(&row, 5)?,
-            })
+        first(statement, &[name.into()], |row| Ok((Exposed::read(&row, 1)?, row.get::<String>(6)?)))
+    })?;
+    let Some((exposed, schema)) = found else { return Ok(None) };
+    let schema =
+        schema.map(|text| serde_json::from_str::<Value>(&text)).transpose().map_err(Error::Catalog)?;
+    let parameters = schema.map(|schema| headers::parameters(&schema)).transpose();
+    // What stands in the table was checked when it was exposed.
+    Ok(Some((exposed, parameters.ok().flatten().unwrap_or_default())))
+}
+
+impl Exposed {
+    /// Reads function, owner, scope, milliseconds of the timeout, and whether it is restricted, from columns beginning
+    /// at `at`.
+    pub(super) fn read(row: &Row<'_>, at: usize) -> Result<Exposed, Error> {
+        Ok(Exposed {
+            function: required(row, at)?,
+            owner: required(row, at + 1)?,
+            scope: row.get(at + 2)?,
+            timeout: row
+                .get::<i64>(at + 3)?
+                .map(|milliseconds| Duration::from_millis(milliseconds.unsigned_abs())),
+            restricted: required(row, at + 4)?,
         })
-    })
+    }
 }
 
 struct Listed {
@@ -169,15 +232,16 @@ struct Listed {
     annotations: Option<String>,
 }
 
-/// The tools as MCP `Tool` objects, ordered by name. Those whose function is gone or has another owner are left out.
-pub(super) fn list() -> Result<Vec<Value>, Error> {
+/// A page of the tools as MCP `Tool` objects, ordered by name. Those whose function is gone or has another owner are left
+/// out.
+pub(super) fn list(page: &Page) -> Result<Vec<Value>, Error> {
     let listed = as_owner(|| {
         let statement = sql!(
             "SELECT name, function, owner::text, title, description, input_schema::text,
                     output_schema::text, annotations::text
-               FROM mcp.tools ORDER BY name"
+               FROM mcp.tools WHERE $1 IS NULL OR name > $1 ORDER BY name LIMIT $2"
         );
-        all(statement, &[], |row| {
+        all(statement, &[page.after().into(), page.limit().into()], |row| {
             Ok(Listed {
                 name: required(&row, 1)?,
                 function: required(&row, 2)?,
@@ -190,31 +254,17 @@ pub(super) fn list() -> Result<Vec<Value>, Error> {
             })
         })
     })?;
-    let functions = catalog::functions(candidates()?)?;
-    let functions: HashMap<&str, &Function> =
-        functions.iter().map(|function| (function.signature.as_str(), function)).collect();
+    let (listed, cursor) = page.cut(listed, |tool| &tool.name);
+    let functions = catalog::by_signature(listed.iter().map(|tool| tool.function.as_str()))?;
     let mut tools = Vec::with_capacity(listed.len());
     for tool in listed {
-        let function = functions.get(tool.function.as_str());
+        let function = functions.get(&tool.function);
         if let Some(function) = function.filter(|function| function.owner == tool.owner) {
             tools.push(describe(tool, function)?);
         }
     }
+    tools.extend(cursor);
     Ok(tools)
-}
-
-/// The functions that have the names of exposed ones, whatever they take.
-fn candidates() -> Result<Vec<pg_sys::Oid>, Error> {
-    as_owner(|| {
-        let statement = sql!(
-            "SELECT DISTINCT p.oid
-               FROM mcp.tools AS t
-              CROSS JOIN LATERAL parse_ident(t.function, false) AS name (parts)
-               JOIN pg_namespace AS n ON n.nspname = name.parts[1]::name
-               JOIN pg_proc AS p ON p.pronamespace = n.oid AND p.proname = name.parts[2]::name"
-        );
-        all(statement, &[], |row| required::<pg_sys::Oid>(&row, 1))
-    })
 }
 
 fn describe(tool: Listed, function: &Function) -> Result<Value, Error> {
@@ -268,7 +318,7 @@ fn acts_for(role: pg_sys::Oid, owner: &str) -> bool {
     }
 }
 
-fn check_name(name: &str) -> Result<&str, Refusal> {
+pub(super) fn check_name(name: &str) -> Result<&str, Refusal> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     if (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(allowed) {
         Ok(name)
@@ -351,7 +401,7 @@ fn check_privileges(function: &Function) -> Result<(), Error> {
     Ok(())
 }
 
-fn document(what: &'static str, text: Jsonb) -> Result<Value, Error> {
+pub(super) fn document(what: &'static str, text: Jsonb) -> Result<Value, Error> {
     let got = text.size();
     if got > MAX_DOCUMENT {
         return Err(Error::TooLong { what, got, limit: MAX_DOCUMENT });

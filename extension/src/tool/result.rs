@@ -1,4 +1,4 @@
-//! What a function returned as an MCP `CallToolResult`.
+//! What a function returned, and what answers a call.
 
 use super::catalog::Returns;
 use super::sandbox::Sealed;
@@ -12,33 +12,65 @@ use std::ffi::{CString, c_long};
 /// Rows of a set that are read at a time: what is in memory at once, beside the result itself.
 const BATCH: c_long = 50;
 
-/// Runs the plan that calls the function and makes its result.
-pub(super) fn call(
+/// What a function returned, as text.
+pub(super) enum Output {
+    /// Nothing, as `void` functions do.
+    Nothing,
+    /// One value; `None` is NULL, as in the others.
+    Text(Option<String>),
+    /// One `bytea`, in hexadecimal behind `\x`.
+    Bytes(Option<String>),
+    /// JSON of any shape.
+    Json(Option<String>),
+    /// A complete result.
+    Complete {
+        result: Option<String>,
+        /// Its structured content, where it has that alone.
+        structured: Option<String>,
+    },
+    /// One row, as an object.
+    Row(Option<String>),
+    /// Rows, as an array of objects.
+    Rows(String),
+}
+
+/// Runs the plan that calls the function and reads what it returns.
+pub(super) fn read(
     sealed: &Sealed,
     returns: &Returns,
     plan: pg_sys::SPIPlanPtr,
     values: &[Option<pg_sys::Datum>],
-) -> Result<Jsonb, Failure> {
+) -> Result<Output, Failure> {
     let nulls = super::callable::nulls(values);
     let mut values: Vec<_> = values.iter().map(|value| value.unwrap_or(pg_sys::Datum::null())).collect();
     let (values, nulls, read_only) = (values.as_mut_ptr(), nulls.as_ptr(), sealed.read_only);
     // SAFETY: the plan takes these values, and returns rows with one or two columns of text.
-    let text = unsafe {
+    unsafe {
         if let Returns::Rows { .. } = returns {
             let portal =
                 sealed.catch(|| raw::SPI_cursor_open(std::ptr::null(), plan, values, nulls, read_only))?;
             let rows = rows(sealed, portal)?;
             sealed.catch(|| raw::SPI_cursor_close(portal))?;
-            structured(&rows, &format!("{{\"rows\":{rows}}}"))
-        } else {
-            sealed.catch(|| raw::SPI_execute_plan(plan, values, nulls, read_only, 0))?;
-            let (first, second) = (column(sealed, 0, 1)?, column(sealed, 0, 2)?);
-            if let Some(text) = &first {
-                check_size(text.len())?;
-            }
-            one(returns, first, second)
+            return Ok(Output::Rows(rows));
         }
-    };
+        sealed.catch(|| raw::SPI_execute_plan(plan, values, nulls, read_only, 0))?;
+    }
+    let (first, second) = (column(sealed, 0, 1)?, column(sealed, 0, 2)?);
+    if let Some(text) = &first {
+        check_size(text.len())?;
+    }
+    Ok(match returns {
+        Returns::Void | Returns::Unsupported(_) => Output::Nothing,
+        Returns::Scalar => Output::Text(first),
+        Returns::Bytes => Output::Bytes(first),
+        Returns::Json => Output::Json(first),
+        Returns::Complete(_) => Output::Complete { result: first, structured: second },
+        Returns::Row(_) | Returns::Rows { .. } => Output::Row(first),
+    })
+}
+
+/// JSON text as a value that outlives the sealed call.
+pub(super) fn json(sealed: &Sealed, text: &str) -> Result<Jsonb, Failure> {
     let text = CString::new(text).expect("JSON text escapes NUL");
     let text = pg_sys::Datum::from(text.as_ptr());
     // SAFETY: jsonb_in takes one cstring; its result is made in memory that outlives the call.
@@ -50,17 +82,25 @@ pub(super) fn call(
     Ok(unsafe { Jsonb::from_datum(result, false) }.expect("strict"))
 }
 
-fn one(returns: &Returns, first: Option<String>, second: Option<String>) -> String {
-    match (returns, first) {
-        (Returns::Void, _) | (Returns::Complete, None) => r#"{"content":[]}"#.to_owned(),
-        (Returns::Complete, Some(complete)) => match (second, complete.strip_prefix('{')) {
-            // Clients of the older revisions read `content` alone.
-            (Some(structured), Some(rest)) => format!("{{\"content\":[{}],{rest}", text_block(&structured)),
-            _ => complete,
-        },
-        (Returns::Row(_), Some(row)) => structured(&row, &row),
-        (Returns::Json, Some(json)) if json.trim_start().starts_with('{') => structured(&json, &json),
-        (_, text) => format!("{{\"content\":[{}]}}", text_block(text.as_deref().unwrap_or("null"))),
+/// What a tool returned as an MCP `CallToolResult`.
+pub(super) fn tool(output: Output) -> String {
+    match output {
+        Output::Nothing | Output::Complete { result: None, .. } => r#"{"content":[]}"#.to_owned(),
+        Output::Complete { result: Some(complete), structured } => {
+            match (structured, complete.strip_prefix('{')) {
+                // Clients of the older revisions read `content` alone.
+                (Some(structured), Some(rest)) => {
+                    format!("{{\"content\":[{}],{rest}", text_block(&structured))
+                }
+                _ => complete,
+            }
+        }
+        Output::Row(Some(row)) => structured(&row, &row),
+        Output::Rows(rows) => structured(&rows, &format!("{{\"rows\":{rows}}}")),
+        Output::Json(Some(json)) if json.trim_start().starts_with('{') => structured(&json, &json),
+        Output::Text(text) | Output::Bytes(text) | Output::Json(text) | Output::Row(text) => {
+            format!("{{\"content\":[{}]}}", text_block(text.as_deref().unwrap_or("null")))
+        }
     }
 }
 
@@ -68,11 +108,17 @@ fn structured(text: &str, content: &str) -> String {
     format!("{{\"content\":[{}],\"structuredContent\":{content}}}", text_block(text))
 }
 
-fn text_block(text: &str) -> String {
-    let mut quoted = serde_json::Value::from(text).to_string();
+/// A content block of text.
+pub(super) fn text_block(text: &str) -> String {
+    let mut quoted = quote(text);
     quoted.insert_str(0, "{\"type\":\"text\",\"text\":");
     quoted.push('}');
     quoted
+}
+
+/// A text as JSON.
+pub(super) fn quote(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 /// A result that says what went wrong, in words for the model.
@@ -145,7 +191,8 @@ pub(super) fn insufficient_scope(scope: &str) -> Jsonb {
     object(&serde_json::json!({ "status": "insufficient_scope", "scope": scope }))
 }
 
-fn object(value: &serde_json::Value) -> Jsonb {
+/// Any other verdict.
+pub(super) fn object(value: &serde_json::Value) -> Jsonb {
     let text = CString::new(value.to_string()).expect("JSON text escapes NUL");
     Jsonb::from_text(&text)
 }

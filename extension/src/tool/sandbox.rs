@@ -27,6 +27,8 @@ pub(super) struct Seal {
     pub(super) restricted: bool,
     /// How long it may run.
     pub(super) timeout: Option<Duration>,
+    /// Which of its messages reach the client; `None`: those that the caller's settings let pass.
+    pub(super) messages: Option<&'static CStr>,
 }
 
 /// Inside a sealed call.
@@ -109,7 +111,7 @@ unsafe fn enter<T>(
         let (mut user, mut context) = (pg_sys::InvalidOid, 0);
         pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
         let settings = pg_sys::NewGUCNestLevel();
-        pin_settings(&seal.search_path);
+        pin_settings(&seal.search_path, seal.messages);
         if seal.read_only {
             // The subtransaction sets it back. Inside it, SET TRANSACTION READ WRITE is refused.
             pg_sys::XactReadOnly = true;
@@ -142,7 +144,7 @@ unsafe fn enter<T>(
 ///
 /// # Safety
 /// In a nest level of the settings that the caller closes.
-unsafe fn pin_settings(search_path: &CStr) {
+unsafe fn pin_settings(search_path: &CStr, messages: Option<&CStr>) {
     let pin = |name: &CStr, value: &CStr| {
         // SAFETY: both strings are copied by the server.
         unsafe {
@@ -159,6 +161,9 @@ unsafe fn pin_settings(search_path: &CStr) {
         }
     };
     pin(c"search_path", search_path);
+    if let Some(level) = messages {
+        pin(c"client_min_messages", level);
+    }
     // SAFETY: reads variables behind settings.
     unsafe {
         // Off, policies raise instead of filtering.

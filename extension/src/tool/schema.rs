@@ -128,6 +128,12 @@ pub(crate) enum Misfit {
     NoSuchArgument(String),
     #[error("it leaves out argument {0:?}, which has no default")]
     LeavesOut(String),
+    #[error("the x-mcp-header of {0:?} must be the name of a header")]
+    HeaderName(String),
+    #[error("{0:?} cannot be repeated in a header: its \"type\" must be string, integer or boolean")]
+    HeaderType(String),
+    #[error("two arguments would be repeated in the header {0:?}")]
+    HeaderTwice(String),
 }
 
 /// Whether a schema describes an object at all.

@@ -53,7 +53,9 @@ WITH RECURSIVE mentioned (type) AS (
                'target', format('%I.%I', n.nspname, t.typname),
                'name', format_type(t.oid, NULL),
                'kind', t.typtype,
-               'complete_result', t.typname = 'tool_result' AND n.nspname = 'mcp' AND t.typtype = 'd',
+               'complete_result', CASE WHEN n.nspname = 'mcp' AND t.typtype = 'd'
+                                         AND t.typname IN ('tool_result', 'resource_result', 'prompt_result')
+                                        THEN t.typname END,
                'base', t.typbasetype::bigint,
                'modifier', t.typtypmod,
                'not_null', t.typnotnull,

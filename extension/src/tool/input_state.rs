@@ -1,0 +1,99 @@
+//! What a client carries from one round of a call to the next: the answers it has given so far.
+//!
+//! A call that asks for input ends, and the client calls again with the answers. Nothing of it is kept here in between;
+//! what was answered before travels with the client, sealed under a key derived from the secret of its own token. So it
+//! opens for that session alone, for the same tool with the same arguments, for a while, and once.
+
+use crate::error::Error;
+use crate::owner::as_owner;
+use crate::seal::{self, Key};
+use crate::statement::{run, sql};
+use crate::token::{Kind, Token};
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use pgrx::pg_sys;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+/// People take their time to answer.
+const LIFETIME: i64 = 3_600_000_000;
+/// Answers are forms; a state of this size is none of ours.
+const LARGEST: usize = 1 << 20;
+
+/// What a state is bound to: a session's token, and one call with its arguments.
+pub(super) struct Scope {
+    key: Key,
+    associated: Vec<u8>,
+}
+
+/// Forgets up to `limit` used states that would not be taken any more. Runs as `mcp_owner`.
+pub(crate) fn clean_up(limit: i64) -> Result<i64, Error> {
+    run(
+        sql!(
+            "DELETE FROM mcp.used_request_states AS s
+              USING (SELECT state_hash FROM mcp.used_request_states WHERE expires_at <= clock_timestamp()
+                      LIMIT $1 FOR UPDATE SKIP LOCKED) AS ended
+              WHERE s.state_hash = ended.state_hash"
+        ),
+        &[limit.into()],
+    )
+}
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    /// Microseconds since 2000.
+    expires_at: i64,
+    answers: Map<String, Value>,
+}
+
+impl Scope {
+    /// `token` has been verified; `what` and `name` say what is called.
+    pub(super) fn new(token: &str, what: &str, name: &str, arguments: &str) -> Option<Self> {
+        let token = Token::parse(Kind::Access, token)?;
+        let mut digest = Sha256::new();
+        for part in [what, name, arguments] {
+            // With its length, so that no two calls read alike.
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        Some(Scope {
+            key: seal::derive(token.secret(), None, &token.selector, "request state"),
+            associated: [b"mcp/v1/request state\0".as_slice(), &digest.finalize()].concat(),
+        })
+    }
+
+    /// The state that carries `answers`.
+    pub(super) fn seal(&self, answers: Map<String, Value>) -> Result<String, Error> {
+        // SAFETY: reads the clock.
+        let expires_at = unsafe { pg_sys::GetCurrentTimestamp() }.saturating_add(LIFETIME);
+        let state = serde_json::to_vec(&State { expires_at, answers }).unwrap_or_default();
+        Ok(BASE64_URL_SAFE_NO_PAD.encode(seal::seal(&self.key, &state, &self.associated)?))
+    }
+
+    /// The answers that a state carries, once; `None` for a state that is not of this call, too old, or used before.
+    pub(super) fn open(&self, state: &str) -> Result<Option<Map<String, Value>>, Error> {
+        if state.len() > LARGEST {
+            return Ok(None);
+        }
+        let Ok(sealed) = BASE64_URL_SAFE_NO_PAD.decode(state) else { return Ok(None) };
+        let Some(opened) = seal::open(&self.key, &sealed, &self.associated) else { return Ok(None) };
+        let Ok(State { expires_at, answers }) = serde_json::from_slice(&opened) else { return Ok(None) };
+        // SAFETY: reads the clock.
+        let now = unsafe { pg_sys::GetCurrentTimestamp() };
+        if now >= expires_at {
+            return Ok(None);
+        }
+        // Outside the sealed call, so that it stays although the call fails.
+        let hash: [u8; 32] = Sha256::digest(&sealed).into();
+        let first = as_owner(|| {
+            run(
+                sql!(
+                    "INSERT INTO mcp.used_request_states (state_hash, expires_at)
+                     VALUES ($1, clock_timestamp() + $2 * interval '1 microsecond') ON CONFLICT DO NOTHING"
+                ),
+                &[hash.as_slice().into(), (expires_at - now).into()],
+            )
+        })?;
+        Ok((first == 1).then_some(answers))
+    }
+}
