@@ -11,6 +11,7 @@ pub mod frontend;
 pub mod idp;
 pub mod ledger;
 pub mod mcp;
+pub mod pgbouncer;
 pub mod process;
 pub mod session;
 pub mod wait;

@@ -47,17 +47,17 @@ pub fn tests(world: &Shared) -> Trials {
 }
 
 /// Two users with a note each.
-struct Stage<'a> {
-    database: Database<'a>,
-    auth: Client,
-    exec: Client,
-    superuser: Client,
-    alice: Session,
-    bob: Session,
+pub(crate) struct Stage<'a> {
+    pub(crate) database: Database<'a>,
+    pub(crate) auth: Client,
+    pub(crate) exec: Client,
+    pub(crate) superuser: Client,
+    pub(crate) alice: Session,
+    pub(crate) bob: Session,
 }
 
 impl<'a> Stage<'a> {
-    async fn set(world: &'a Shared) -> Result<Self> {
+    pub(crate) async fn set(world: &'a Shared) -> Result<Self> {
         let database = world.database().await?;
         let (auth, exec, superuser) =
             (database.auth().await?, database.exec().await?, database.superuser().await?);
@@ -73,17 +73,17 @@ impl<'a> Stage<'a> {
 
     /// Runs `statement` in a tool of Alice's, within a subtransaction, and answers with what was true afterwards:
     /// `user_id`, `role`, `notes`, and the statement's `sqlstate` where it failed.
-    async fn inject(&self, statement: &str) -> Result<Value> {
+    pub(crate) async fn inject(&self, statement: &str) -> Result<Value> {
         self.inject_by("try", statement).await
     }
 
-    async fn inject_by(&self, tool: &str, statement: &str) -> Result<Value> {
+    pub(crate) async fn inject_by(&self, tool: &str, statement: &str) -> Result<Value> {
         let result = call_tool(&self.exec, &self.alice.token, tool, json!({"statement": statement})).await?;
         ensure!(result["isError"] != true, "{statement}: {result}");
         serde_json::from_str(&text_blocks(&result)).with_context(|| format!("{statement}: {result}"))
     }
 
-    fn still_alice(&self, statement: &str, after: &Value) -> Result<()> {
+    pub(crate) fn still_alice(&self, statement: &str, after: &Value) -> Result<()> {
         ensure!(after["user_id"] == json!(self.alice.user_id), "{statement}: became {after}");
         ensure!(after["role"] == "mcp_user", "{statement}: runs as {after}");
         ensure!(after["notes"] == json!(["of Alice"]), "{statement}: sees {after}");
@@ -91,7 +91,7 @@ impl<'a> Stage<'a> {
     }
 
     /// The statement is refused with one of `states`, and changes nothing.
-    async fn refused(&self, statement: &str, states: &[&str]) -> Result<()> {
+    pub(crate) async fn refused(&self, statement: &str, states: &[&str]) -> Result<()> {
         let after = self.inject(statement).await?;
         let state =
             after["sqlstate"].as_str().with_context(|| format!("{statement} was allowed: {after}"))?;
@@ -104,7 +104,7 @@ impl<'a> Stage<'a> {
     }
 
     /// The backend is as it was: the login's role, nobody's identity.
-    async fn clean(&self, client: &Client, login: &str, after: &str) -> Result<()> {
+    pub(crate) async fn clean(&self, client: &Client, login: &str, after: &str) -> Result<()> {
         let row =
             client.query_one("SELECT current_user::text, session_user::text, mcp.user_id()", &[]).await?;
         let (role, session): (String, String) = (row.get(0), row.get(1));
@@ -114,17 +114,17 @@ impl<'a> Stage<'a> {
     }
 }
 
-async fn enter(client: &Client, session: &Session) -> Result<(), tokio_postgres::Error> {
+pub(crate) async fn enter(client: &Client, session: &Session) -> Result<(), tokio_postgres::Error> {
     let row = client.query_one("SELECT status FROM mcp.enter($1)", &[&session.token]).await?;
     assert_eq!(row.get::<_, String>(0), "active");
     Ok(())
 }
 
-async fn user_id(client: &Client) -> Result<Option<Uuid>, tokio_postgres::Error> {
+pub(crate) async fn user_id(client: &Client) -> Result<Option<Uuid>, tokio_postgres::Error> {
     Ok(client.query_one("SELECT mcp.user_id()", &[]).await?.get(0))
 }
 
-async fn notes(client: &Client) -> Result<Vec<String>> {
+pub(crate) async fn notes(client: &Client) -> Result<Vec<String>> {
     let rows = client.query("SELECT body FROM app.notes ORDER BY id", &[]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
@@ -796,7 +796,7 @@ async fn attack_a20_tools_create_nothing(world: &Shared) -> Result<()> {
 }
 
 /// Everything of a backend that outlives a transaction and that the next user would find.
-async fn state_of(client: &Client) -> Result<Value> {
+pub(crate) async fn state_of(client: &Client) -> Result<Value> {
     // Simple protocol: the look itself must leave no prepared statement. `pg_settings` hides what is not reported
     // to this role, which is the same before and after.
     let messages = client
@@ -859,7 +859,7 @@ async fn attack_a21_settings_of_a_tool_end_with_it(world: &Shared) -> Result<()>
     Ok(())
 }
 
-fn difference(before: &Value, after: &Value) -> String {
+pub(crate) fn difference(before: &Value, after: &Value) -> String {
     let mut changes = Vec::new();
     for (key, value) in after.as_object().into_iter().flatten() {
         if key == "settings" {

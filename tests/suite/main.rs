@@ -6,12 +6,15 @@
 mod world;
 
 mod attacks;
+mod attacks_server;
 mod bad_input;
 mod causes;
 mod expiry;
 mod hostile_provider;
+mod lifecycle;
 mod mcp_calls;
 mod no_secrets;
+mod pooler;
 mod pooling;
 mod sign_in;
 mod survival;
@@ -40,11 +43,14 @@ fn main() -> ExitCode {
     };
     let mut trials = Vec::new();
     trials.extend(attacks::tests(&world));
+    trials.extend(attacks_server::tests(&world));
     trials.extend(bad_input::tests(&world));
     trials.extend(causes::tests(&world));
     trials.extend(expiry::tests(&world));
     trials.extend(hostile_provider::tests(&world));
+    trials.extend(lifecycle::tests(&world));
     trials.extend(mcp_calls::tests(&world));
+    trials.extend(pooler::tests(&world));
     trials.extend(pooling::tests(&world));
     trials.extend(sign_in::tests(&world));
     trials.extend(survival::tests(&world));

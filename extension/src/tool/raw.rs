@@ -4,8 +4,8 @@
 //! closures an error jumps over.
 
 use pgrx::pg_sys::{
-    Datum, EState, Expr, ExprContext, ExprState, FunctionCallInfo, Jsonb, JsonbValue, Oid, PGFunction,
-    Portal, SPIPlanPtr, TimestampTz, varlena,
+    Datum, EState, Expr, ExprContext, ExprState, FunctionCallInfo, HeapTuple, Jsonb, JsonbValue, Oid,
+    PGFunction, Portal, SPIPlanPtr, TimestampTz, TupleDesc, varlena,
 };
 use std::ffi::{c_char, c_int, c_long, c_void};
 
@@ -29,6 +29,8 @@ unsafe extern "C-unwind" {
     ) -> Portal;
     pub(super) fn SPI_cursor_fetch(portal: Portal, forward: bool, count: c_long);
     pub(super) fn SPI_cursor_close(portal: Portal);
+    pub(super) fn SPI_cursor_find(name: *const c_char) -> Portal;
+    pub(super) fn SPI_getvalue(row: HeapTuple, description: TupleDesc, column: c_int) -> *mut c_char;
 
     // fmgr.h, utils/lsyscache.h
     pub(super) fn DirectFunctionCall1Coll(function: PGFunction, collation: Oid, argument: Datum) -> Datum;

@@ -3,7 +3,8 @@
 //! The tool runs in a subtransaction, as `mcp_user`, in the security context that SECURITY DEFINER functions have: no
 //! SET ROLE, no SET SESSION AUTHORIZATION by any way. Unless its owner opted out, the context is also that of
 //! maintenance commands: no temporary tables, no LISTEN, no prepared statements, no cursors that outlive it. Settings it
-//! changes are set back, also those it changed for the session. An error rolls back what it wrote and nothing else.
+//! changes are set back, also those it changed for the session, and advisory locks it took are released. An error rolls
+//! back what it wrote and nothing else.
 
 use super::raised::{Raised, catch};
 use super::timer::Timer;
@@ -90,6 +91,8 @@ pub(super) fn run<T>(seal: &Seal, tool: impl FnOnce(&Sealed) -> Result<T, Failur
             pg_sys::RollbackAndReleaseCurrentSubTransaction();
         }
         temporary::refuse(false);
+        // Advisory locks of a session outlive commit and abort: whoever gets the connection next would hold them.
+        pg_sys::LockReleaseSession(pg_sys::USER_LOCKMETHOD as pg_sys::LOCKMETHODID);
         identity::seal(false);
         pg_sys::MemoryContextSwitchTo(home);
         pg_sys::CurrentResourceOwner = resources;
@@ -130,12 +133,35 @@ unsafe fn enter<T>(
             // be deferred.
             let text = c"SET CONSTRAINTS ALL IMMEDIATE".as_ptr();
             sealed.catch(|| raw::SPI_execute(text, false, 0))?;
+            sealed.catch(|| close_held_cursors())?;
         }
         pg_sys::SPI_finish();
 
         pg_sys::AtEOXact_GUC(false, settings);
         pg_sys::SetUserIdAndSecContext(user, context);
         Ok(result)
+    }
+}
+
+/// Closes the cursors WITH HOLD that were declared since the statement began. They would run to their end at the commit,
+/// when nothing is sealed any more. Under restriction there are none.
+///
+/// # Safety
+/// In a closure of [`Sealed::catch`], with SPI connected.
+unsafe fn close_held_cursors() {
+    let text = c"SELECT name FROM pg_catalog.pg_cursors
+                  WHERE is_holdable AND creation_time OPERATOR(pg_catalog.>=) pg_catalog.statement_timestamp()";
+    // SAFETY: the result is SPI's, until the next one; a portal found by name is closed at once.
+    unsafe {
+        raw::SPI_execute(text.as_ptr(), true, 0);
+        let (rows, found) = (pg_sys::SPI_tuptable, pg_sys::SPI_processed as usize);
+        for row in 0..found {
+            let name = raw::SPI_getvalue(*(*rows).vals.add(row), (*rows).tupdesc, 1);
+            let portal = raw::SPI_cursor_find(name);
+            if !portal.is_null() {
+                raw::SPI_cursor_close(portal);
+            }
+        }
     }
 }
 
