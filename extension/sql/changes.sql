@@ -13,12 +13,6 @@ $$;
 ALTER FUNCTION mcp.notify_changes() OWNER TO mcp_owner;
 COMMENT ON FUNCTION mcp.notify_changes() IS 'Says on the channel mcp_changes that exposed functions may have changed';
 
-CREATE EVENT TRIGGER mcp_changes ON ddl_command_end
-    WHEN TAG IN ('CREATE FUNCTION', 'ALTER FUNCTION', 'ALTER ROUTINE', 'DROP FUNCTION', 'DROP ROUTINE', 'COMMENT',
-                 'ALTER SCHEMA', 'DROP SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN', 'DROP TYPE', 'DROP DOMAIN', 'DROP OWNED')
-    EXECUTE FUNCTION mcp.notify_changes();
-COMMENT ON EVENT TRIGGER mcp_changes IS 'Says on the channel mcp_changes that exposed functions may have changed';
-
 -- For whoever cannot LISTEN, behind a pooler that does not carry it: what changes when a list does.
 CREATE FUNCTION mcp.list_versions() RETURNS TABLE (list text, version text)
 LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE SET search_path = pg_catalog, pg_temp

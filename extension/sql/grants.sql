@@ -72,3 +72,10 @@ GRANT SELECT (session_id, user_id, client_id, resource, scopes, metadata, create
 GRANT SELECT ON mcp.my_sessions TO mcp_user, mcp_auth;
 GRANT SELECT ON mcp.audit_log TO mcp_user, mcp_auth, mcp_monitor;
 GRANT SELECT ON mcp.session_statistics TO mcp_monitor;
+
+-- Last: it fires for whatever is made after it.
+CREATE EVENT TRIGGER mcp_changes ON ddl_command_end
+    WHEN TAG IN ('CREATE FUNCTION', 'ALTER FUNCTION', 'ALTER ROUTINE', 'DROP FUNCTION', 'DROP ROUTINE', 'COMMENT',
+                 'ALTER SCHEMA', 'DROP SCHEMA', 'ALTER TYPE', 'ALTER DOMAIN', 'DROP TYPE', 'DROP DOMAIN', 'DROP OWNED')
+    EXECUTE FUNCTION mcp.notify_changes();
+COMMENT ON EVENT TRIGGER mcp_changes IS 'Says on the channel mcp_changes that exposed functions may have changed';

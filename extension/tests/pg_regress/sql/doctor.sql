@@ -6,6 +6,11 @@
 \pset fieldsep ' | '
 CREATE EXTENSION IF NOT EXISTS mcp_sessions;
 
+-- What the extension made is as the doctor wants it.
+SELECT * FROM mcp.doctor()
+ WHERE check_name IN ('function_grants', 'table_grants', 'own_policies', 'own_tables', 'role_attributes',
+                      'role_memberships', 'owner_members', 'versions');
+
 -- A database as CREATE DATABASE leaves it is not yet as strict as can be; the remedies make it so.
 SELECT severity, check_name, finding FROM mcp.doctor()
  WHERE check_name IN ('database_grants', 'large_objects', 'session_locks') ORDER BY check_name;
