@@ -20,7 +20,14 @@
 //!
 //! Paths are compared as they came: no decoding, no normalising, nothing to disagree about with a proxy.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 
 use futures_util::FutureExt;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -236,8 +243,13 @@ fn refuse(app: &App, route: Route<'_>, fault: Fault, html: bool, request_id: &st
 }
 
 /// A name for this request, ours alone: one that a client chose could name another's.
+///
+/// Random for the process and counted within it: asking the system for a random number each time is a system
+/// call a request.
 fn request_id() -> String {
-    Uuid::new_v4().simple().to_string()
+    static PROCESS: LazyLock<String> = LazyLock::new(|| Uuid::new_v4().simple().to_string()[..16].to_owned());
+    static COUNT: AtomicU64 = AtomicU64::new(1);
+    format!("{}-{:x}", *PROCESS, COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// One line of the access log, written when the answer is ready or nobody waits for it any more.
