@@ -175,7 +175,7 @@ impl Fault {
 
     /// An identity provider that failed us.
     pub fn provider(status: StatusCode, code: &'static str, public: impl Into<Cow<'static, str>>) -> Self {
-        let retry_after = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT);
+        let retry_after = status == StatusCode::SERVICE_UNAVAILABLE;
         Self { retry_after: retry_after.then_some(5), ..Self::new(Kind::Provider, status, code, public) }
     }
 

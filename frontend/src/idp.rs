@@ -106,7 +106,7 @@ impl From<ProviderFault> for Fault {
                 "The identity provider cannot be reached: try again in a moment.",
             ),
             Timeout => (
-                StatusCode::GATEWAY_TIMEOUT,
+                StatusCode::SERVICE_UNAVAILABLE,
                 "provider_timeout",
                 "The identity provider did not answer in time: try again in a moment.",
             ),
@@ -116,7 +116,7 @@ impl From<ProviderFault> for Fault {
                 "The identity provider is busy: try again in a moment.",
             ),
             Status(_) | Garbage(_) => (
-                StatusCode::BAD_GATEWAY,
+                StatusCode::SERVICE_UNAVAILABLE,
                 "provider_error",
                 "The identity provider failed: start the sign-in again.",
             ),
@@ -131,12 +131,12 @@ impl From<ProviderFault> for Fault {
                 "The identity provider did not sign you in: finish what it asks for and start again.",
             ),
             ClientRefused(_) => (
-                StatusCode::BAD_GATEWAY,
+                StatusCode::SERVICE_UNAVAILABLE,
                 "provider_error",
                 "The identity provider does not accept this server's credentials: its operator has to set them.",
             ),
             Token(_) | WrongIssuer => (
-                StatusCode::BAD_GATEWAY,
+                StatusCode::SERVICE_UNAVAILABLE,
                 "provider_error",
                 "The identity provider's answer cannot be verified: nobody was signed in.",
             ),

@@ -82,7 +82,7 @@ fn title(status: StatusCode) -> &'static str {
         404 => "There is nothing here",
         405 => "That does not work here",
         400..500 => "That did not work",
-        503 | 504 => "Please try again",
+        503 => "Please try again",
         _ => "Something went wrong",
     }
 }

@@ -243,7 +243,7 @@ fn provider_error(error: &str) -> Fault {
         ),
         "invalid_request" | "unauthorized_client" | "unsupported_response_type" | "invalid_scope" => {
             Fault::provider(
-                StatusCode::BAD_GATEWAY,
+                StatusCode::SERVICE_UNAVAILABLE,
                 "provider_error",
                 "The identity provider does not accept this server's requests: its operator has to look.",
             )
@@ -261,7 +261,7 @@ fn provider_error(error: &str) -> Fault {
 /// The provider vouched for somebody of whom it says more, or other things, than can be kept.
 pub fn unkeepable(error: DatabaseError) -> Fault {
     Fault::provider(
-        StatusCode::BAD_GATEWAY,
+        StatusCode::SERVICE_UNAVAILABLE,
         "provider_error",
         "What the identity provider says of you cannot be kept: its operator has to send less.",
     )
@@ -368,7 +368,7 @@ mod tests {
             ("<script>", 403),
             ("server_error", 503),
             ("temporarily_unavailable", 503),
-            ("invalid_scope", 502),
+            ("invalid_scope", 503),
         ] {
             let fault = provider_error(error);
             assert_eq!(fault.status.as_u16(), status, "{error}");
