@@ -66,6 +66,8 @@ impl<'a> Database<'a> {
 
 async fn make_template(cluster: &Cluster, superuser: &Client) -> Result<()> {
     let making = format!("{TEMPLATE}_in_the_making");
+    // Where an earlier attempt failed, this one is to fail for the same reason and not for its remains.
+    superuser.batch_execute(&format!("DROP DATABASE IF EXISTS {making} WITH (FORCE)")).await?;
     superuser.batch_execute(&format!("CREATE DATABASE {making}")).await?;
     {
         let client = cluster.superuser(&making).await?;
