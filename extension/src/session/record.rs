@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 /// The columns of `mcp.sessions` in the order of its definition.
 #[derive(Clone, Copy)]
+#[allow(dead_code, reason = "named for their order; one or the other is read by SQL alone")]
 #[repr(usize)]
 pub(crate) enum Column {
     SessionId,
