@@ -221,7 +221,12 @@ fn request_input(requests: JsonB) -> Result<JsonB, ErrorReport> {
 
 /// Tells the client how far the call is, if it wants to know. Does nothing anywhere else.
 #[pg_extern(schema = "mcp")]
-fn progress(done: f64, total: default!(Option<f64>, "NULL"), message: default!(Option<&str>, "NULL")) {
+fn progress(
+    done: Option<f64>,
+    total: default!(Option<f64>, "NULL"),
+    message: default!(Option<&str>, "NULL"),
+) -> Result<(), ErrorReport> {
+    let done = done.ok_or(Error::Null("done"))?;
     let wanted = CURRENT.with_borrow_mut(|current| match current {
         // The protocol wants it to grow.
         Some(dialogue) if dialogue.wants_progress && done.is_finite() && done > dialogue.progress => {
@@ -234,6 +239,7 @@ fn progress(done: f64, total: default!(Option<f64>, "NULL"), message: default!(O
         let total = total.filter(|total| total.is_finite());
         Notice::Progress.send(&json!({"progress": done, "total": total, "message": message}).to_string());
     }
+    Ok(())
 }
 
 /// What the client of the call can be asked for, as it says itself; NULL where it cannot be asked.
