@@ -40,9 +40,8 @@ await_child() {
 
 # Dies with the line of the child's log that says most.
 child_failed() {
-    local name=$1 what=$2 log="$RUN_DIR/log/$1.log" reason
-    reason=$(grep -m1 -E 'FATAL|PANIC' "$log" || grep -E -i 'error|cannot|must' "$log" | tail -n1) ||
-        reason=$(tail -n1 "$log")
+    local name=$1 what=$2 reason
+    reason=$(reason_in "$(cat "$RUN_DIR/log/$name.log")")
     die "$name $what: ${reason:-it said nothing} (see .run/log/$name.log)"
 }
 

@@ -3,6 +3,7 @@
 #
 # Sets ROOT, PG_MAJOR, PG_USER, PG_TREE, PGBIN, PG_CONFIG, PGRX_HOME, RUN_DIR and PATH.
 # Reads PG_MAJOR when the caller names one of 15 to 18.
+# shellcheck disable=SC2034 # what is set here is used where it is sourced
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 
@@ -10,6 +11,14 @@ say() { printf '%s\n' "$*"; }
 die() {
     printf 'error: %s\n' "$*" >&2
     exit 1
+}
+
+# The line of some output that says most about why a program gave up, without time and process.
+reason_in() {
+    local line
+    line=$(grep -m1 -E 'PANIC:|FATAL:' <<<"$1" || grep -m1 -E 'ERROR:|error:' <<<"$1" ||
+        grep -E -i 'error|cannot|must|not set' <<<"$1" | tail -n1 || true)
+    sed -E 's/^.*(PANIC|FATAL|ERROR|error): +//' <<<"${line:-$(tail -n1 <<<"$1")}"
 }
 
 # The versions the extension supports, the one preferred first.
@@ -87,4 +96,4 @@ export PATH="$ROOT/.pg/cargo/bin:$ROOT/.pg/node/bin:$PATH:${CARGO_HOME:-$HOME/.c
 TARGET_DIR=${CARGO_TARGET_DIR:-$ROOT/target}
 # The data, logs and settings of `make run`.
 RUN_DIR="$ROOT/.run"
-export ROOT PG_MAJOR PG_USER PG_TREE PGBIN PG_CONFIG CARGO_PGRX_VERSION TARGET_DIR RUN_DIR
+export PG_MAJOR
