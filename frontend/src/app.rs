@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     authorization_server::{AuthorizationServer, metadata},
+    changes::Changes,
     config::{Config, PublicUrl},
     database::Database,
     gate::Gate,
@@ -30,6 +31,8 @@ pub struct App {
     pub cookie_door: bool,
     pub session_ttl: Duration,
     pub sessions: Arc<Sessions>,
+    /// What the subscriptions are told of.
+    pub changes: Changes,
     pub provider: IdentityProvider,
     pub authorization_server: AuthorizationServer,
     pub proxies: TrustedProxies,
@@ -52,6 +55,7 @@ impl App {
             pool(&config.exec_database)?,
             config.public_url.join(mcp::PATH),
         ));
+        let changes = Changes::new();
         Ok(Self {
             metadata_url: config.public_url.join(metadata::MCP_RESOURCE_PATH),
             gate: Gate::new(&config.public_url, config.bind, &config.allowed_hosts, &config.allowed_origins),
@@ -60,7 +64,14 @@ impl App {
             authorization_server: AuthorizationServer::new(&config.authorization_server),
             proxies: TrustedProxies::new(config.trusted_proxies),
             provider: IdentityProvider::new(config.provider, &config.public_url),
-            mcp: Mcp::new(sessions.clone(), config.max_body_bytes, config.request_timeout, stop),
+            mcp: Mcp::new(
+                sessions.clone(),
+                changes.clone(),
+                config.max_body_bytes,
+                config.request_timeout,
+                stop,
+            ),
+            changes,
             metrics: Metrics::new(),
             public_url: config.public_url,
             sessions,

@@ -9,6 +9,7 @@ use std::{net::IpAddr, str::FromStr, sync::Arc, time::Duration};
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
 };
+use futures_util::StreamExt;
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -16,13 +17,15 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
 };
 use tokio_postgres::{
-    Row, SimpleQueryMessage, Statement,
+    Client, Row, SimpleQueryMessage, Statement,
     config::Host,
     error::SqlState,
     types::{ToSql, Type},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 use url::form_urlencoded;
+
+use crate::notices::{self, Connector, Messages, Notices};
 
 /// How long a request waits for a free connection before it is told that there is none.
 const WAIT_FOR_CONNECTION: Duration = Duration::from_millis(800);
@@ -218,6 +221,8 @@ pub struct Database {
     tls: MakeRustlsConnect,
     deadline: Duration,
     prepared: bool,
+    notices: Notices,
+    config: tokio_postgres::Config,
 }
 
 /// How many connections there are, how many of them are idle, and how many requests wait for one.
@@ -245,9 +250,10 @@ impl Database {
     ) -> Result<Self, std::io::Error> {
         let tls = MakeRustlsConnect::new(client_config(&target.trust)?);
         // Whatever a query sets is local to its transaction, so nothing has to be reset between two of them.
-        let manager = Manager::from_config(
+        let notices = Notices::default();
+        let manager = Manager::from_connect(
             target.config.clone(),
-            tls.clone(),
+            Connector { tls: tls.clone(), notices: notices.clone() },
             ManagerConfig { recycling_method: RecyclingMethod::Fast },
         );
         let pool = Pool::builder(manager)
@@ -260,7 +266,34 @@ impl Database {
             })
             .build()
             .map_err(std::io::Error::other)?;
-        Ok(Self { pool, tls, deadline, prepared })
+        Ok(Self { pool, tls, deadline, prepared, notices, config: target.config.clone() })
+    }
+
+    /// What the queries of this pool say while they run.
+    pub fn notices(&self) -> &Notices {
+        &self.notices
+    }
+
+    /// Opens a connection beside the pool, which listens to a channel as long as its messages are read.
+    pub async fn listen(&self, command: &str) -> Result<(Client, Messages), DatabaseError> {
+        let work = async {
+            let (client, mut messages) = notices::connect(&self.config, self.tls.clone()).await?;
+            {
+                let listening = client.batch_execute(command);
+                tokio::pin!(listening);
+                loop {
+                    tokio::select! {
+                        done = &mut listening => break done?,
+                        message = messages.next() => match message {
+                            Some(message) => drop(message?),
+                            None => return Err(DatabaseError::Answer("the connection ended".into())),
+                        },
+                    }
+                }
+            }
+            Ok((client, messages))
+        };
+        tokio::time::timeout(self.deadline, work).await.unwrap_or(Err(DatabaseError::Deadline))
     }
 
     /// Runs one statement that returns exactly one row, in one round trip once it is prepared.

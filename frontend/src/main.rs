@@ -8,6 +8,7 @@ mod admin;
 mod app;
 mod authorization_server;
 mod body;
+mod changes;
 mod config;
 mod cookie;
 mod cors;
@@ -20,6 +21,7 @@ mod gate;
 mod idp;
 mod mcp;
 mod metrics;
+mod notices;
 mod pages;
 mod proxies;
 mod query;
@@ -128,6 +130,7 @@ async fn run(config: Config) -> io::Result<()> {
     let app = Arc::new(App::new(config, streams.clone())?);
     tracing::info!(address = %listener.local_addr()?, url = app.public_url.origin(), "listening");
     tokio::spawn(report_readiness(app.clone()));
+    tokio::spawn(app.changes.clone().follow(app.sessions.clone(), streams.clone()));
 
     let public = server::serve(listener, limits, &app.metrics, shutdown.clone(), {
         let app = app.clone();

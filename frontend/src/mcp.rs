@@ -4,13 +4,15 @@
 //! authenticates, slides, arms and runs. `Host`, `Origin` and the presence of a credential were checked by
 //! the router before.
 //!
-//! rmcp speaks the protocol, but for tool calls whose answer is one message: these go straight from the
-//! client to PostgreSQL and back. What rmcp never sees is the session token.
+//! rmcp speaks the protocol, but for what runs a function: that goes straight from the client to PostgreSQL
+//! and back ([`running`]). What rmcp never sees is the session token.
 
+mod call;
 mod envelope;
 mod era;
 mod handler;
 mod result;
+mod running;
 
 use std::{
     sync::{Arc, OnceLock},
@@ -24,21 +26,23 @@ use hyper::body::Incoming;
 use rmcp::transport::streamable_http_server::{
     StreamableHttpServerConfig, StreamableHttpService, session::never::NeverSessionManager,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     accept, body,
+    changes::Changes,
     credentials::{Credential, SESSION_HEADER},
     error::{Fault, Kind},
     mcp::{
-        envelope::{INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, Malformed, Message, Payload},
+        call::Call,
+        envelope::{INTERNAL_ERROR, INVALID_REQUEST, Malformed, Message, Payload},
         era::{Action, Era, Violation},
         handler::{Caller, Handler},
     },
     respond::{self, Body},
-    sessions::{Refusal, Sessions, ToolAnswer},
+    sessions::{Refusal, Sessions},
     token::SessionToken,
 };
 
@@ -69,11 +73,12 @@ impl Mcp {
     /// `deadline` bounds a request from its last byte to the first of its answer; `stop` ends open streams.
     pub fn new(
         sessions: Arc<Sessions>,
+        changes: Changes,
         max_body_bytes: usize,
         deadline: Duration,
         stop: CancellationToken,
     ) -> Self {
-        let handler = Handler::new(sessions.clone());
+        let handler = Handler::new(sessions.clone(), changes, stop.clone());
         // Host and Origin were checked for every route alike.
         let config = StreamableHttpServerConfig::default()
             .disable_allowed_hosts()
@@ -123,10 +128,7 @@ impl Mcp {
         parts.headers.insert(header::CONTENT_TYPE, JSON);
 
         match Payload::parse(&body)? {
-            Payload::One(message) => {
-                let streamed = wants_progress(&message);
-                self.one(&parts, &message, &credential, streamed).await
-            }
+            Payload::One(message) => self.one(&parts, &message, &credential, true).await,
             Payload::Batch(messages) => self.batch(&parts, &messages, &credential).await,
         }
     }
@@ -154,15 +156,15 @@ impl Mcp {
                 self.enter(token).await.map_err(failed)?;
                 self.dispatch(parts, message, token, era, None).await.map_err(failed)
             }
-            Action::ListTools => self.dispatch(parts, message, token, era, None).await.map_err(failed),
-            Action::CallTool { arguments, .. } if streamed => self
-                .dispatch(parts, message, token, era, Some(arguments.unwrap_or("{}")))
-                .await
-                .map_err(failed),
-            Action::CallTool { name, arguments } => {
-                let arguments = arguments.unwrap_or("{}");
-                let answer = self.call_tool(token, &name, arguments, era).await.map_err(failed)?;
-                tool_response(message, &name, answer, era).map_err(failed)
+            Action::Acknowledge => {
+                self.enter(token).await.map_err(failed)?;
+                Ok(rpc_result(message.id(), &json!({})))
+            }
+            Action::List { after } => self.dispatch(parts, message, token, era, after).await.map_err(failed),
+            Action::Call { headers } => {
+                let call = Call::of(message, era, headers);
+                let call = if streamed { call } else { call.unfollowed() };
+                running::answer(&self.sessions, token, call).await.map_err(failed)
             }
         }
     }
@@ -209,52 +211,18 @@ impl Mcp {
         Ok(self.sessions.enter(token).await??)
     }
 
-    /// Runs a tool whose answer is one message: what PostgreSQL says goes to the client as it is.
-    ///
-    /// rmcp would read the result into its own model and write it again, which costs a third of the request
-    /// and rounds every number beyond 64 bits.
-    async fn call_tool(
-        &self,
-        token: &SessionToken,
-        name: &str,
-        arguments: &str,
-        era: Era,
-    ) -> Result<ToolAnswer, Fault> {
-        match era {
-            // A client that closes the connection drops this, which cancels the query.
-            Era::Modern => Ok(self.sessions.call_tool(token, name, arguments).await??),
-            // In a task of its own it ends, whoever waits for it.
-            Era::Legacy => {
-                let (sessions, token) = (self.sessions.clone(), token.clone());
-                let (name, arguments) = (name.to_owned(), arguments.to_owned());
-                let call = async move { sessions.call_tool(&token, &name, &arguments).await };
-                Ok(tokio::spawn(call).await.map_err(Fault::internal)???)
-            }
-        }
-    }
-
-    /// Hands a message to rmcp. The arguments of a tool do not go with it but beside it.
+    /// Hands a message to rmcp.
     async fn dispatch(
         &self,
         parts: &Parts,
         message: &Message<'_>,
         token: &SessionToken,
         era: Era,
-        arguments: Option<&str>,
+        after: Option<String>,
     ) -> Result<Response<Body>, Fault> {
         let fault = Arc::new(OnceLock::new());
-        let caller = Caller {
-            token: token.clone(),
-            era,
-            arguments: RawValue::from_string(arguments.unwrap_or("{}").to_owned())
-                .map_err(Fault::internal)?
-                .into(),
-            fault: fault.clone(),
-        };
-        let body = match arguments {
-            Some(_) => without_arguments(message)?,
-            None => Bytes::copy_from_slice(message.text),
-        };
+        let caller = Caller { token: token.clone(), era, after, fault: fault.clone() };
+        let body = Bytes::copy_from_slice(message.text);
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = parts.uri.clone();
@@ -299,54 +267,6 @@ fn check_media_types(headers: &HeaderMap) -> Result<(), Fault> {
 fn is_json(headers: &HeaderMap) -> bool {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
-}
-
-/// Whether a client asked to hear of a call while it runs, which needs a stream.
-fn wants_progress(message: &Message<'_>) -> bool {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Meta<'a> {
-        #[serde(borrow)]
-        progress_token: Option<&'a RawValue>,
-        #[serde(borrow, rename = "io.modelcontextprotocol/logLevel")]
-        log_level: Option<&'a RawValue>,
-    }
-    envelope::read::<Meta<'_>>(&message.params, "_meta")
-        .is_some_and(|meta| meta.progress_token.is_some() || meta.log_level.is_some())
-}
-
-fn tool_response(
-    message: &Message<'_>,
-    name: &str,
-    answer: ToolAnswer,
-    era: Era,
-) -> Result<Response<Body>, Fault> {
-    match answer {
-        ToolAnswer::Result(result) => {
-            let result = result::shape(&result, era).map_err(Fault::internal)?;
-            Ok(rpc_result(message.id(), &result))
-        }
-        ToolAnswer::UnusableArguments(why) => Ok(rpc_result(message.id(), &result::unusable(&why, era))),
-        ToolAnswer::UnknownTool => {
-            let text = format!("Unknown tool: {name}");
-            Ok(rpc_error(StatusCode::OK, message.id(), INVALID_PARAMS, &text, None))
-        }
-    }
-}
-
-/// The same request with empty arguments.
-fn without_arguments(message: &Message<'_>) -> Result<Bytes, Fault> {
-    #[derive(Serialize)]
-    struct Reduced<'a> {
-        jsonrpc: &'static str,
-        id: Option<&'a RawValue>,
-        method: &'static str,
-        params: envelope::Params<'a>,
-    }
-    let mut params = message.params.clone();
-    params.remove("arguments");
-    let reduced = Reduced { jsonrpc: "2.0", id: message.id(), method: "tools/call", params };
-    serde_json::to_vec(&reduced).map(Bytes::from).map_err(Fault::internal)
 }
 
 impl Failure {
@@ -460,19 +380,6 @@ mod tests {
             let found = check_media_types(&headers(pairs)).err().map(|fault| fault.status.as_u16());
             assert_eq!(found, status, "{pairs:?}");
         }
-    }
-
-    #[test]
-    fn arguments_stay_behind_and_the_rest_goes_on() {
-        let body = br#"{"jsonrpc":"2.0","id":"a","method":"tools/call",
-                        "params":{"name":"x","arguments":{"big":[1,2,3]},"_meta":{"progressToken":1}}}"#;
-        let Ok(Payload::One(message)) = Payload::parse(body) else { panic!() };
-        let reduced: Value = serde_json::from_slice(&without_arguments(&message).unwrap()).unwrap();
-        assert_eq!(
-            reduced,
-            json!({"jsonrpc": "2.0", "id": "a", "method": "tools/call",
-                   "params": {"name": "x", "_meta": {"progressToken": 1}}})
-        );
     }
 
     #[tokio::test]

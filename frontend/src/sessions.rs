@@ -5,14 +5,14 @@
 
 pub mod oauth;
 
-use std::{error::Error, fmt, time::Duration};
+use std::{collections::HashMap, error::Error, fmt, time::Duration};
 
 use bytes::BytesMut;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 use tokio_postgres::{
-    Row,
+    Client, Row,
     types::{FromSql, IsNull, ToSql, Type, to_sql_checked},
 };
 use uuid::Uuid;
@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::{
     database::{Database, DatabaseError, PoolStatus},
     doctor::Finding,
+    notices::{Listener, Messages},
     token::SessionToken,
 };
 
@@ -43,8 +44,17 @@ const END_OTHERS: &str = "SELECT status, CASE WHEN status = 'active' THEN mcp.en
                           FROM mcp.enter($1, $2)";
 const BEGIN_SIGN_IN: &str = "SELECT mcp.begin_sign_in($1, $2, $3)";
 const FINISH_SIGN_IN: &str = "SELECT status, payload FROM mcp.finish_sign_in($1, $2)";
-const LIST_TOOLS: &str = "SELECT tool FROM mcp.list_tools($1, $2) AS tool";
-const CALL_TOOL: &str = "SELECT mcp.call_tool($1, $2, $3, $4)";
+const LIST_TOOLS: &str = "SELECT entry FROM mcp.list_tools($1, $2, $3, $4) AS entry";
+const LIST_RESOURCES: &str = "SELECT entry FROM mcp.list_resources($1, $2, $3, $4) AS entry";
+const LIST_RESOURCE_TEMPLATES: &str =
+    "SELECT entry FROM mcp.list_resource_templates($1, $2, $3, $4) AS entry";
+const LIST_PROMPTS: &str = "SELECT entry FROM mcp.list_prompts($1, $2, $3, $4) AS entry";
+const CALL_TOOL: &str = "SELECT mcp.call_tool($1, $2, $3, $4, $5)";
+const READ_RESOURCE: &str = "SELECT mcp.read_resource($1, $2, $3, $4)";
+const GET_PROMPT: &str = "SELECT mcp.get_prompt($1, $2, $3, $4, $5)";
+const COMPLETE: &str = "SELECT mcp.complete($1, $2, $3, $4, $5)";
+const LISTEN: &str = "LISTEN mcp_changes";
+const LIST_VERSIONS: &str = "SELECT list, version FROM mcp.list_versions()";
 const VERSION: &str = "SELECT mcp.version()";
 const DOCTOR: &str = "SELECT pg_catalog.to_jsonb(d) FROM mcp.doctor() AS d";
 
@@ -111,13 +121,88 @@ pub enum SignIn {
     WrongBrowser,
 }
 
-/// What became of a tool call.
-pub enum ToolAnswer {
-    /// A complete MCP `CallToolResult`, its own errors included.
+/// A list that is read in pages.
+#[derive(Debug, Clone, Copy)]
+pub enum Listing {
+    Tools,
+    Resources,
+    ResourceTemplates,
+    Prompts,
+}
+
+/// A part of a list, as MCP objects in the list's order.
+pub struct Page {
+    pub entries: Vec<Box<RawValue>>,
+    /// What the next part comes after, where there is one.
+    pub next: Option<String>,
+}
+
+/// What a call is told of the request behind it, beside its arguments.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Request<'a> {
+    /// The id under which what the call says is listened to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notices: Option<Uuid>,
+    /// Whether the client wants to know how far the call is.
+    pub progress: bool,
+    /// The least level of log messages that it wants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_level: Option<&'a str>,
+    /// The `Mcp-Param-` headers, where the protocol has them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headers: Option<&'a HashMap<String, String>>,
+    /// What the client can be asked for, where it can be asked at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_responses: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_state: Option<&'a RawValue>,
+}
+
+/// What is called.
+#[derive(Debug, Clone, Copy)]
+pub enum Target<'a> {
+    /// A tool, with the bytes the client sent, so that no number loses digits on the way.
+    Tool {
+        name: &'a str,
+        arguments: &'a RawValue,
+    },
+    Resource {
+        uri: &'a str,
+    },
+    Prompt {
+        name: &'a str,
+        arguments: &'a RawValue,
+    },
+    /// The parameters of `completion/complete`.
+    Completion {
+        reference: &'a RawValue,
+        argument: &'a RawValue,
+        context: Option<&'a RawValue>,
+    },
+}
+
+/// What became of a call.
+#[derive(Debug)]
+pub enum Answer {
+    /// A complete MCP result, a tool's own errors included.
     Result(Box<RawValue>),
-    UnknownTool,
+    /// There is no such tool, resource or prompt.
+    Unknown,
+    /// The client has to answer questions first: `inputRequests` and `requestState`.
+    InputRequired(Box<RawValue>),
+    /// The client would have to be able to more: its capabilities.
+    MissingCapability(Box<RawValue>),
+    /// A header does not say what the arguments say.
+    HeaderMismatch(String),
+    /// The parameters are wrong.
+    Invalid(String),
+    /// It failed.
+    Failed(String),
     /// The arguments are JSON that PostgreSQL cannot hold, which is the caller's to repair.
-    UnusableArguments(String),
+    Unusable(String),
 }
 
 /// The versions of the extension that each login sees.
@@ -271,53 +356,90 @@ impl Sessions {
         }
     }
 
-    /// The tools, as MCP `Tool` objects in the order of their names.
-    pub async fn list_tools(
+    /// A part of a list, of at most `size` entries, after what `after` names.
+    pub async fn list(
         &self,
         token: &SessionToken,
-    ) -> Result<Verdict<Vec<Box<RawValue>>>, DatabaseError> {
-        let types = [Type::TEXT, Type::TEXT];
-        let rows = self.exec.rows(LIST_TOOLS, &types, &[&Secret(token), &self.resource]).await?;
-        let mut tools = Vec::with_capacity(rows.len());
+        listing: Listing,
+        after: Option<&str>,
+        size: i32,
+    ) -> Result<Verdict<Page>, DatabaseError> {
+        let sql = match listing {
+            Listing::Tools => LIST_TOOLS,
+            Listing::Resources => LIST_RESOURCES,
+            Listing::ResourceTemplates => LIST_RESOURCE_TEMPLATES,
+            Listing::Prompts => LIST_PROMPTS,
+        };
+        let types = [Type::TEXT, Type::TEXT, Type::TEXT, Type::INT4];
+        let rows = self.exec.rows(sql, &types, &[&Secret(token), &self.resource, &after, &size]).await?;
+        let mut page = Page { entries: Vec::with_capacity(rows.len()), next: None };
         for row in &rows {
-            let Json(tool) = get(row, 0)?;
-            let probe: Probe = serde_json::from_str(tool.get()).map_err(answer)?;
-            match (probe.name, probe.status) {
-                (None, Some(status)) => return refusal(&status, probe.scope).map(Err),
-                _ => tools.push(tool),
+            let Json(entry) = get(row, 0)?;
+            let probe: EntryProbe = serde_json::from_str(entry.get()).map_err(answer)?;
+            match (probe.name, probe.status, probe.cursor) {
+                (None, Some(status), _) => return refusal(&status, None).map(Err),
+                (None, None, Some(cursor)) => page.next = Some(cursor),
+                _ => page.entries.push(entry),
             }
         }
-        Ok(Ok(tools))
+        Ok(Ok(page))
     }
 
-    /// Runs a tool as this token's user: verifies, slides, arms, runs and undoes, all in one call.
-    ///
-    /// `arguments` are the bytes the client sent, so that no number loses digits on the way.
-    pub async fn call_tool(
+    /// Listens to a call that is yet to begin.
+    pub fn listen(&self) -> Listener {
+        self.exec.notices().listen()
+    }
+
+    /// Calls something as this token's user: verifies, slides, arms, runs and undoes, all in one statement.
+    pub async fn call(
         &self,
         token: &SessionToken,
-        name: &str,
-        arguments: &str,
-    ) -> Result<Verdict<ToolAnswer>, DatabaseError> {
-        let types = [Type::TEXT, Type::TEXT, Type::JSONB, Type::TEXT];
-        let called = self
-            .exec
-            .row(CALL_TOOL, &types, &[&Secret(token), &name, &Hidden(JsonText(arguments)), &self.resource])
-            .await;
+        target: Target<'_>,
+        request: &Request<'_>,
+    ) -> Result<Verdict<Answer>, DatabaseError> {
+        let request = serde_json::to_string(request).map_err(answer)?;
+        let (token, request) = (Secret(token), Hidden(JsonText(&request)));
+        let called = match target {
+            Target::Tool { name, arguments } | Target::Prompt { name, arguments } => {
+                let types = [Type::TEXT, Type::TEXT, Type::JSONB, Type::TEXT, Type::JSONB];
+                let sql = if matches!(target, Target::Tool { .. }) { CALL_TOOL } else { GET_PROMPT };
+                let arguments = Hidden(JsonText(arguments.get()));
+                self.exec.row(sql, &types, &[&token, &name, &arguments, &self.resource, &request]).await
+            }
+            Target::Resource { uri } => {
+                let types = [Type::TEXT, Type::TEXT, Type::TEXT, Type::JSONB];
+                self.exec.row(READ_RESOURCE, &types, &[&token, &uri, &self.resource, &request]).await
+            }
+            Target::Completion { reference, argument, context } => {
+                let types = [Type::TEXT, Type::JSONB, Type::JSONB, Type::JSONB, Type::TEXT];
+                let hidden = [reference, argument].map(|json| Hidden(JsonText(json.get())));
+                let [reference, argument] = &hidden;
+                let context = context.map(|json| Hidden(JsonText(json.get())));
+                self.exec
+                    .row(COMPLETE, &types, &[&token, reference, argument, &context, &self.resource])
+                    .await
+            }
+        };
         let row = match called {
             Err(DatabaseError::Query(error)) if is_unusable(&error) => {
                 let message = error.as_db_error().map(|error| error.message().to_owned()).unwrap_or_default();
-                return Ok(Ok(ToolAnswer::UnusableArguments(message)));
+                return Ok(Ok(Answer::Unusable(message)));
             }
             called => called?,
         };
         let Json(result) = get(&row, 0)?;
-        let probe: Probe = serde_json::from_str(result.get()).map_err(answer)?;
-        match (probe.content.is_some(), probe.status.as_deref()) {
-            (false, Some("unknown_tool")) => Ok(Ok(ToolAnswer::UnknownTool)),
-            (false, Some(status)) => refusal(status, probe.scope).map(Err),
-            _ => Ok(Ok(ToolAnswer::Result(result))),
-        }
+        read_answer(result)
+    }
+
+    /// A connection that hears of changes of the lists, and what it hears.
+    pub async fn listen_to_changes(&self) -> Result<(Client, Messages), DatabaseError> {
+        self.exec.listen(LISTEN).await
+    }
+
+    /// A text for each list that changes when the list does.
+    pub async fn list_versions(&self) -> Result<Vec<(String, String)>, DatabaseError> {
+        let rows = self.exec.rows(LIST_VERSIONS, &[], &[]).await?;
+        rows.iter().map(|row| Ok((get(row, 0)?, get(row, 1)?))).collect()
     }
 
     /// The extension's version, asked by both logins.
@@ -348,15 +470,64 @@ impl Sessions {
     }
 }
 
-/// What tells a verdict from a tool or a result, read without building either.
+/// What tells an entry of a list from a verdict, read without building it.
 #[derive(Deserialize)]
-struct Probe<'a> {
+struct EntryProbe<'a> {
     #[serde(borrow)]
     name: Option<&'a RawValue>,
+    status: Option<String>,
+    cursor: Option<String>,
+}
+
+/// What tells a verdict from a result, likewise. Results have one of the first four.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AnswerProbe<'a> {
     #[serde(borrow)]
     content: Option<&'a RawValue>,
-    status: Option<String>,
-    scope: Option<String>,
+    #[serde(borrow)]
+    contents: Option<&'a RawValue>,
+    #[serde(borrow)]
+    messages: Option<&'a RawValue>,
+    #[serde(borrow)]
+    completion: Option<&'a RawValue>,
+    #[serde(borrow)]
+    status: Option<&'a RawValue>,
+    #[serde(borrow)]
+    scope: Option<&'a RawValue>,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow)]
+    required_capabilities: Option<&'a RawValue>,
+}
+
+fn read_answer(result: Box<RawValue>) -> Result<Verdict<Answer>, DatabaseError> {
+    let probe: AnswerProbe = serde_json::from_str(result.get()).map_err(answer)?;
+    let parts = [probe.content, probe.contents, probe.messages, probe.completion];
+    if parts.iter().any(Option::is_some) {
+        return Ok(Ok(Answer::Result(result)));
+    }
+    let text =
+        |json: Option<&RawValue>| json.and_then(|json| serde_json::from_str::<String>(json.get()).ok());
+    let message = || text(probe.message).unwrap_or_default();
+    Ok(Ok(match text(probe.status).unwrap_or_default().as_str() {
+        "unknown_tool" | "unknown_resource" | "unknown_prompt" => Answer::Unknown,
+        "input_required" => Answer::InputRequired(result),
+        "missing_capability" => {
+            let required =
+                probe.required_capabilities.ok_or_else(|| answer("no capabilities that are missing"))?;
+            Answer::MissingCapability(required.to_owned())
+        }
+        "header_mismatch" => Answer::HeaderMismatch(message()),
+        "invalid_arguments" => Answer::Invalid(message()),
+        "invalid_request_state" => Answer::Invalid(
+            "requestState is not of this request, is too old, or was used before: ask again without it"
+                .into(),
+        ),
+        "invalid_input_responses" => Answer::Invalid("inputResponses must be an object".into()),
+        "failed" => Answer::Failed(message()),
+        status => return refusal(status, text(probe.scope)).map(Err),
+    }))
 }
 
 /// The first column of every statement that takes a token.

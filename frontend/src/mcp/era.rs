@@ -5,9 +5,12 @@
 //! or its connection. rmcp judges in another order than the specification asks for, and answers some faults
 //! with plain text; so the judging is here, before it, and rmcp gets messages that hold.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json, value::RawValue};
 
@@ -23,11 +26,17 @@ pub const BATCHES: &str = "2025-03-26";
 pub const VERSION_HEADER: &str = "mcp-protocol-version";
 const METHOD_HEADER: &str = "mcp-method";
 const NAME_HEADER: &str = "mcp-name";
+const PARAMETER_HEADERS: &str = "mcp-param-";
 
 const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
-const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
+pub const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
 
-const HEADER_MISMATCH: i32 = -32020;
+/// In `_meta`: the least level of log messages that a client wants to see of its request.
+pub const LOG_LEVEL_KEY: &str = "io.modelcontextprotocol/logLevel";
+const LOG_LEVELS: &[&str] =
+    &["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
+
+pub const HEADER_MISMATCH: i32 = -32020;
 const UNSUPPORTED_VERSION: i32 = -32022;
 
 /// `_meta` of a request.
@@ -43,13 +52,18 @@ pub enum Era {
 
 /// What a message asks for, once it holds.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Action<'a> {
-    /// A request that needs nothing but a session: `initialize`, `ping`, `server/discover`.
+pub enum Action {
+    /// A request that needs nothing but a session: `initialize`, `ping`, `server/discover` and their like.
     Handshake,
-    ListTools,
-    CallTool {
-        name: Cow<'a, str>,
-        arguments: Option<&'a str>,
+    /// A request of the older revisions that is granted and has no effect: what it asks for outlives the request, and
+    /// there is nothing here to keep it in, and no stream to serve it on.
+    Acknowledge,
+    /// A part of a list, after what the cursor names.
+    List { after: Option<String> },
+    /// What runs a function: `tools/call`, `resources/read`, `prompts/get`, `completion/complete`.
+    Call {
+        /// The `Mcp-Param-` headers by the rest of their names, in lower case; none where the revision has none.
+        headers: Option<HashMap<String, String>>,
     },
     /// Nothing to answer.
     Notice,
@@ -75,7 +89,7 @@ fn is_modern(version: &str) -> bool {
 }
 
 /// Judges one message; the first thing that is wrong wins.
-pub fn judge<'a>(headers: &HeaderMap, message: &Message<'a>) -> Result<(Era, Action<'a>), Violation> {
+pub fn judge(headers: &HeaderMap, message: &Message<'_>) -> Result<(Era, Action), Violation> {
     let meta = meta(message);
     let header = header(headers, VERSION_HEADER);
     if claims_modern(meta.as_ref())
@@ -108,11 +122,7 @@ fn claims_modern(meta: Option<&Meta>) -> bool {
     meta.is_some_and(|meta| meta.contains_key(VERSION_KEY))
 }
 
-fn modern<'a>(
-    headers: &HeaderMap,
-    message: &Message<'a>,
-    meta: Option<&Meta>,
-) -> Result<Action<'a>, Violation> {
+fn modern(headers: &HeaderMap, message: &Message<'_>, meta: Option<&Meta>) -> Result<Action, Violation> {
     let method = match &message.kind {
         Kind::Request { method, .. } => method,
         Kind::Notification { method } => {
@@ -143,18 +153,37 @@ fn modern<'a>(
             ..bad(UNSUPPORTED_VERSION, "Unsupported protocol version")
         });
     }
+    if let Some(level) = meta_value(LOG_LEVEL_KEY)
+        && !level.as_str().is_some_and(|level| LOG_LEVELS.contains(&level))
+    {
+        return Err(bad(INVALID_PARAMS, format!("_meta[\"{LOG_LEVEL_KEY}\"] must be a level of RFC 5424")));
+    }
     match method.as_ref() {
-        "server/discover" => Ok(Action::Handshake),
-        "tools/list" => list_tools(message),
-        "tools/call" => call_tool(message),
-        _ => Err(not_found(StatusCode::NOT_FOUND, method)),
+        "server/discover" | "subscriptions/listen" => Ok(Action::Handshake),
+        "tools/call" => check_call(message, "name").and_then(|()| {
+            let headers = parameter_headers(headers)?;
+            Ok(Action::Call { headers: Some(headers) })
+        }),
+        method => common(message, method).unwrap_or_else(|| Err(not_found(StatusCode::NOT_FOUND, method))),
     }
 }
 
-fn legacy<'a>(
+/// What both eras have.
+fn common(message: &Message<'_>, method: &str) -> Option<Result<Action, Violation>> {
+    let called = |name| check_call(message, name).map(|()| Action::Call { headers: None });
+    Some(match method {
+        "tools/list" | "resources/list" | "resources/templates/list" | "prompts/list" => list(message),
+        "tools/call" | "prompts/get" => called("name"),
+        "resources/read" => called("uri"),
+        "completion/complete" => check_completion(message).map(|()| Action::Call { headers: None }),
+        _ => return None,
+    })
+}
+
+fn legacy(
     header: Result<Option<Cow<'_, str>>, Violation>,
-    message: &Message<'a>,
-) -> Result<Action<'a>, Violation> {
+    message: &Message<'_>,
+) -> Result<Action, Violation> {
     let method = match &message.kind {
         Kind::Request { method, .. } => method,
         Kind::Notification { .. } | Kind::Response => return Ok(Action::Notice),
@@ -177,29 +206,71 @@ fn legacy<'a>(
             Err(in_band(INVALID_PARAMS, "protocolVersion must be a text"))
         }
         "initialize" | "ping" => Ok(Action::Handshake),
-        "tools/list" => list_tools(message).map_err(answered),
-        "tools/call" => call_tool(message).map_err(answered),
-        _ => Err(not_found(StatusCode::OK, method)),
+        "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe" => Ok(Action::Acknowledge),
+        method => match common(message, method) {
+            Some(action) => action.map_err(answered),
+            None => Err(not_found(StatusCode::OK, method)),
+        },
     }
 }
 
-fn list_tools<'a>(message: &Message<'a>) -> Result<Action<'a>, Violation> {
-    // The list has one page, so that nobody has been given a cursor.
-    match message.params.get("cursor") {
-        None => Ok(Action::ListTools),
-        Some(_) => Err(bad(INVALID_PARAMS, "the cursor is not one of this server's")),
-    }
-}
-
-fn call_tool<'a>(message: &Message<'a>) -> Result<Action<'a>, Violation> {
-    let Some(name) = read::<Cow<'a, str>>(&message.params, "name") else {
-        return Err(bad(INVALID_PARAMS, "name must be the name of a tool"));
+fn list(message: &Message<'_>) -> Result<Action, Violation> {
+    let after = match message.params.get("cursor") {
+        None => None,
+        Some(cursor) => {
+            let key = serde_json::from_str::<Cow<'_, str>>(cursor.get())
+                .ok()
+                .and_then(|cursor| read_cursor(&cursor));
+            Some(key.ok_or_else(|| bad(INVALID_PARAMS, "the cursor is not one of this server's"))?)
+        }
     };
+    Ok(Action::List { after })
+}
+
+/// What the next part of a list comes after, as clients carry it.
+pub fn cursor(key: &str) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(key)
+}
+
+fn read_cursor(cursor: &str) -> Option<String> {
+    let key = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
+    // Text in PostgreSQL has no NUL.
+    Some(key).filter(|key| !key.contains('\0'))
+}
+
+/// Whether a call names what it calls, with arguments that are an object.
+fn check_call(message: &Message<'_>, name: &str) -> Result<(), Violation> {
+    let Some(called) = read::<Cow<'_, str>>(&message.params, name) else {
+        return Err(bad(INVALID_PARAMS, format!("{name} must be a text")));
+    };
+    if called.contains('\0') {
+        return Err(bad(INVALID_PARAMS, format!("{name} holds the character U+0000")));
+    }
     let arguments = message.params.get("arguments").map(|arguments| RawValue::get(arguments));
     if arguments.is_some_and(|arguments| !arguments.starts_with('{')) {
         return Err(bad(INVALID_PARAMS, "arguments must be an object"));
     }
-    Ok(Action::CallTool { name, arguments })
+    Ok(())
+}
+
+fn check_completion(message: &Message<'_>) -> Result<(), Violation> {
+    for name in ["ref", "argument"] {
+        if !message.params.get(name).is_some_and(|value| value.get().starts_with('{')) {
+            return Err(bad(INVALID_PARAMS, format!("{name} must be an object")));
+        }
+    }
+    Ok(())
+}
+
+fn parameter_headers(headers: &HeaderMap) -> Result<HashMap<String, String>, Violation> {
+    let names =
+        headers.keys().filter_map(|name| Some((name, name.as_str().strip_prefix(PARAMETER_HEADERS)?)));
+    names
+        .map(|(name, parameter)| {
+            let value = header(headers, name.as_str())?.unwrap_or_default();
+            Ok((parameter.to_owned(), value.into_owned()))
+        })
+        .collect()
 }
 
 /// Compares a header with the body. Names are case-insensitive, values are not.
@@ -277,8 +348,9 @@ mod tests {
                 era,
                 match call {
                     Action::Handshake => "handshake",
-                    Action::ListTools => "list",
-                    Action::CallTool { .. } => "call",
+                    Action::Acknowledge => "acknowledge",
+                    Action::List { .. } => "list",
+                    Action::Call { .. } => "call",
                     Action::Notice => "notice",
                 },
             )),
@@ -418,7 +490,15 @@ mod tests {
             (&[], &request("tools/call", r#""name":"x","arguments":[]"#), Err((200, INVALID_PARAMS))),
             (&[], &request("tools/call", r#""name":7"#), Err((200, INVALID_PARAMS))),
             (&[], &request("server/discover", ""), Err((200, METHOD_NOT_FOUND))),
-            (&[], &request("resources/list", ""), Err((200, METHOD_NOT_FOUND))),
+            (&[], &request("resources/list", ""), Ok((Era::Legacy, "list"))),
+            (&[], &request("resources/read", r#""uri":"a:b""#), Ok((Era::Legacy, "call"))),
+            (&[], &request("resources/read", ""), Err((200, INVALID_PARAMS))),
+            (&[], &request("resources/subscribe", r#""uri":"a:b""#), Ok((Era::Legacy, "acknowledge"))),
+            (&[], &request("prompts/get", r#""name":"x""#), Ok((Era::Legacy, "call"))),
+            (&[], &request("completion/complete", r#""ref":{},"argument":{}"#), Ok((Era::Legacy, "call"))),
+            (&[], &request("completion/complete", r#""ref":{},"argument":7"#), Err((200, INVALID_PARAMS))),
+            (&[], &request("logging/setLevel", r#""level":"info""#), Ok((Era::Legacy, "acknowledge"))),
+            (&[], &request("subscriptions/listen", ""), Err((200, METHOD_NOT_FOUND))),
             (
                 &[("mcp-protocol-version", "2024-11-05")],
                 &request("tools/list", ""),
@@ -449,62 +529,23 @@ mod tests {
     }
 
     #[test]
-    fn arguments_are_taken_as_text() {
-        let body = request("tools/call", r#""name":"x","arguments":{"n":1e400}"#);
-        let Ok(Payload::One(message)) = Payload::parse(body.as_bytes()) else { panic!() };
-        let (_, call) = judge(&HeaderMap::new(), &message).unwrap();
-        assert_eq!(call, Action::CallTool { name: "x".into(), arguments: Some(r#"{"n":1e400}"#) });
-    }
-}
-
-#[cfg(test)]
-mod property {
-    use http::HeaderValue;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::mcp::envelope::Payload;
-
-    fn field() -> impl Strategy<Value = (String, String)> {
-        let name = prop::sample::select(vec![VERSION_HEADER, METHOD_HEADER, NAME_HEADER]);
-        let value = prop_oneof![
-            "(2026-07-28|2025-06-18|tools/call|tools/list|whoami|drop_all)",
-            any::<String>().prop_map(|text| format!("=?base64?{}?=", BASE64_STANDARD.encode(text))),
-            "[ -~]{0,20}",
-        ];
-        (name.prop_map(ToOwned::to_owned), value)
-    }
-
-    proptest! {
-        /// What runs is what the body names, and the headers that a proxy may have judged by say the same.
-        #[test]
-        fn headers_never_name_another_tool(
-            fields in prop::collection::vec(field(), 0..6),
-            name in "(whoami|drop_all|[ -~]{0,8})",
-            version in "(2026-07-28|2027-01-01|2025-06-18)",
-            modern: bool,
-        ) {
-            let mut headers = HeaderMap::new();
-            for (name, value) in &fields {
-                if let (Ok(name), Ok(value)) = (name.parse::<http::HeaderName>(), HeaderValue::from_str(value)) {
-                    headers.append(name, value);
-                }
-            }
-            let mut params = json!({"name": name});
-            if modern {
-                params["_meta"] = json!({VERSION_KEY: version, CAPABILITIES_KEY: {}});
-            }
-            let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string();
-            let Ok(Payload::One(message)) = Payload::parse(body.as_bytes()) else { panic!("{body}") };
-            if let Ok((era, action)) = judge(&headers, &message) {
-                prop_assert_eq!(&action, &Action::CallTool { name: Cow::Borrowed(&name), arguments: None });
-                if era == Era::Modern {
-                    for (header, said) in [(VERSION_HEADER, &*version), (METHOD_HEADER, "tools/call"), (NAME_HEADER, &*name)] {
-                        let read = super::header(&headers, header).unwrap();
-                        prop_assert_eq!(read.as_deref(), Some(said));
-                    }
-                }
-            }
+    fn cursors_come_back() {
+        for key in ["a", "test://x/{id}", "é", ""] {
+            assert_eq!(read_cursor(&cursor(key)).as_deref(), Some(key));
         }
+        assert_eq!(read_cursor("x"), None);
+        assert_eq!(read_cursor(&cursor("\0")), None);
+    }
+
+    #[test]
+    fn parameter_headers_are_decoded() {
+        let read = |pairs: &[(&'static str, &str)]| parameter_headers(&headers(pairs)).ok();
+        let found =
+            read(&[("mcp-param-region", " eu "), ("mcp-param-who", "=?base64?w6k=?="), ("mcp-name", "x")]);
+        let expected =
+            [("region", "eu"), ("who", "é")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(found, Some(expected.into_iter().collect()));
+        assert_eq!(read(&[("mcp-param-who", "=?base64?!?=")]), None);
+        assert_eq!(read(&[("mcp-param-who", "a"), ("mcp-param-who", "b")]), None);
     }
 }

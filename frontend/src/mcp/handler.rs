@@ -1,9 +1,10 @@
-//! rmcp's handler: each request of a tool is one call of the extension.
+//! rmcp's handler: the handshakes, the lists and the subscriptions.
 
 use std::{
     borrow::Cow,
     panic::AssertUnwindSafe,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use futures_util::FutureExt;
@@ -11,32 +12,39 @@ use http::request::Parts;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult, DiscoverResult, Implementation,
-        ListToolsResult, MetaObject, PaginatedRequestParams, ProtocolVersion, ServerCapabilities,
-        ServerConfig, Tool,
+        CacheScope, DiscoverResult, Implementation, InitializeRequestParams, InitializeResult,
+        ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, MetaObject,
+        PaginatedRequestParams, ProtocolVersion, ServerCapabilities, ServerConfig, SubscriptionFilter,
     },
-    service::RequestContext,
+    service::{RequestContext, SubscriptionContext},
 };
-use serde::Serialize;
-use serde_json::value::RawValue;
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
+    changes::{Changes, List},
     error::Fault,
     mcp::{
-        era::{Era, LEGACY, MODERN},
+        era::{self, Era, LEGACY, MODERN},
         result,
     },
-    sessions::{Sessions, ToolAnswer, Verdict},
+    sessions::{Listing, Sessions, Verdict},
     token::SessionToken,
 };
+
+/// Entries of a list in one answer: about what a model's context stands.
+const PAGE_SIZE: i32 = 100;
+/// How often an open subscription's session is looked at: that long, a session that was ended may still hear that lists
+/// have changed, and nothing else.
+const RECHECK: Duration = Duration::from_secs(15);
 
 /// What travels with a request through rmcp, beside what rmcp reads itself.
 #[derive(Clone)]
 pub struct Caller {
     pub token: SessionToken,
     pub era: Era,
-    /// The arguments as they came; rmcp's own copy has none, so that large ones are not built twice.
-    pub arguments: Arc<RawValue>,
+    /// What the part of a list comes after that is asked for.
+    pub after: Option<String>,
     /// Where the handler leaves a fault that is no JSON-RPC error but an answer of HTTP: 401, 403, 503.
     pub fault: Arc<OnceLock<Fault>>,
 }
@@ -45,47 +53,88 @@ pub struct Caller {
 #[derive(Clone)]
 pub struct Handler {
     sessions: Arc<Sessions>,
+    changes: Changes,
+    stop: CancellationToken,
 }
 
 impl Handler {
-    pub fn new(sessions: Arc<Sessions>) -> Self {
-        Self { sessions }
+    /// `stop` ends subscriptions, with a last word to their clients.
+    pub fn new(sessions: Arc<Sessions>, changes: Changes, stop: CancellationToken) -> Self {
+        Self { sessions, changes, stop }
     }
 
-    async fn tools(&self, caller: &Caller) -> Result<ListToolsResult, Fault> {
-        let tools = held(self.sessions.list_tools(&caller.token).await?)?;
-        let tools = tools
-            .iter()
-            .map(|tool| serde_json::from_str::<Tool>(tool.get()))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(Fault::internal)?;
-        let mut result = ListToolsResult::with_all_items(tools);
-        if caller.era == Era::Modern {
-            // Which tools there are, and what they say, depends on who asks.
-            result.cache_scope = Some(CacheScope::Private);
-            result.ttl_ms = Some(0);
-            result.meta = Some(MetaObject(result::server_meta()));
-        }
-        Ok(result)
+    /// A part of a list, its entries as rmcp has them, and the cursor of the next part.
+    async fn page<T: DeserializeOwned>(
+        &self,
+        caller: &Caller,
+        listing: Listing,
+    ) -> Result<(Vec<T>, Option<String>), Fault> {
+        let page = self.sessions.list(&caller.token, listing, caller.after.as_deref(), PAGE_SIZE).await?;
+        let page = held(page)?;
+        let entries = page.entries.iter().map(|entry| serde_json::from_str(entry.get()));
+        let entries = entries.collect::<Result<Vec<T>, _>>().map_err(Fault::internal)?;
+        Ok((entries, page.next.as_deref().map(era::cursor)))
     }
 
-    async fn call(&self, caller: &Caller, name: &str) -> Result<Result<CallToolResult, ErrorData>, Fault> {
-        match held(self.sessions.call_tool(&caller.token, name, caller.arguments.get()).await?)? {
-            ToolAnswer::UnknownTool => {
-                Ok(Err(ErrorData::invalid_params(format!("Unknown tool: {name}"), None)))
-            }
-            ToolAnswer::UnusableArguments(why) => typed(&result::unusable(&why, caller.era)).map(Ok),
-            ToolAnswer::Result(result) => {
-                typed(&result::shape(&result, caller.era).map_err(Fault::internal)?).map(Ok)
+    /// Tells a subscriber of changes until it goes, its session ends, or the server stops.
+    async fn tell_of_changes(&self, caller: &Caller, subscription: &SubscriptionContext) {
+        let mut changes = self.changes.subscribe();
+        let mut recheck = tokio::time::interval(RECHECK);
+        loop {
+            let list = tokio::select! {
+                list = changes.next() => list,
+                _ = recheck.tick() => match self.sessions.lookup(&caller.token).await {
+                    Ok(Err(_)) => return,
+                    // A database that is away for a while ends nothing.
+                    Ok(Ok(_)) | Err(_) => continue,
+                },
+                () = subscription.cancelled() => return,
+                () = self.stop.cancelled() => return,
+            };
+            let (sink, accepted) = (subscription.sink(), subscription.accepted());
+            let told = match list {
+                List::Tools if accepted.tools_list_changed == Some(true) => {
+                    sink.notify_tool_list_changed().await
+                }
+                List::Prompts if accepted.prompts_list_changed == Some(true) => {
+                    sink.notify_prompt_list_changed().await
+                }
+                List::Resources if accepted.resources_list_changed == Some(true) => {
+                    sink.notify_resource_list_changed().await
+                }
+                _ => Ok(()),
+            };
+            if told.is_err() {
+                return;
             }
         }
     }
+}
+
+/// The hints of a part of a list: it depends on who asks.
+macro_rules! private {
+    ($caller:expr, $result:ident) => {
+        if $caller.era == Era::Modern {
+            $result.cache_scope = Some(CacheScope::Private);
+            $result.ttl_ms = Some(0);
+            $result.meta = Some(server_meta());
+        }
+    };
 }
 
 impl ServerHandler for Handler {
     fn get_info(&self) -> ServerConfig {
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
-            .with_server_info(Implementation::new(result::NAME, result::VERSION))
+        let mut capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_tool_list_changed()
+            .enable_resources()
+            .enable_resources_list_changed()
+            .enable_prompts()
+            .enable_prompts_list_changed()
+            .enable_completions()
+            .build();
+        set_logging(&mut capabilities);
+        ServerConfig::new(capabilities).with_server_info(implementation())
     }
 
     fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
@@ -97,6 +146,27 @@ impl ServerHandler for Handler {
         ];
         debug_assert_eq!(VERSIONS.len(), MODERN.len() + LEGACY.len());
         Cow::Borrowed(VERSIONS)
+    }
+
+    async fn initialize(
+        &self,
+        request: InitializeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<InitializeResult, ErrorData> {
+        context.peer.set_peer_info(request.clone());
+        let mut result = self.negotiate_initialize(&request)?;
+        // These revisions hear of changes on a GET stream, which there is none of.
+        let capabilities = &mut result.capabilities;
+        if let Some(tools) = &mut capabilities.tools {
+            tools.list_changed = None;
+        }
+        if let Some(resources) = &mut capabilities.resources {
+            resources.list_changed = None;
+        }
+        if let Some(prompts) = &mut capabilities.prompts {
+            prompts.list_changed = None;
+        }
+        Ok(result)
     }
 
     async fn discover(&self, _: RequestContext<RoleServer>) -> Result<DiscoverResult, ErrorData> {
@@ -116,16 +186,73 @@ impl ServerHandler for Handler {
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let caller = caller(&context)?;
-        guard(&caller, &context, self.tools(&caller)).await
+        let (entries, next) = guard(&caller, &context, self.page(&caller, Listing::Tools)).await?;
+        let mut result = ListToolsResult::with_all_items(entries);
+        result.next_cursor = next;
+        private!(caller, result);
+        Ok(result)
     }
 
-    async fn call_tool(
+    async fn list_resources(
         &self,
-        request: CallToolRequestParams,
+        _: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
-    ) -> Result<CallToolResponse, ErrorData> {
+    ) -> Result<ListResourcesResult, ErrorData> {
         let caller = caller(&context)?;
-        guard(&caller, &context, self.call(&caller, &request.name)).await?.map(CallToolResponse::from)
+        let (entries, next) = guard(&caller, &context, self.page(&caller, Listing::Resources)).await?;
+        let mut result = ListResourcesResult::with_all_items(entries);
+        result.next_cursor = next;
+        private!(caller, result);
+        Ok(result)
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        let caller = caller(&context)?;
+        let (entries, next) =
+            guard(&caller, &context, self.page(&caller, Listing::ResourceTemplates)).await?;
+        let mut result = ListResourceTemplatesResult::with_all_items(entries);
+        result.next_cursor = next;
+        private!(caller, result);
+        Ok(result)
+    }
+
+    async fn list_prompts(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        let caller = caller(&context)?;
+        let (entries, next) = guard(&caller, &context, self.page(&caller, Listing::Prompts)).await?;
+        let mut result = ListPromptsResult::with_all_items(entries);
+        result.next_cursor = next;
+        private!(caller, result);
+        Ok(result)
+    }
+
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        let mut accepted = SubscriptionFilter::new();
+        accepted.tools_list_changed = requested.tools_list_changed;
+        accepted.resources_list_changed = requested.resources_list_changed;
+        accepted.prompts_list_changed = requested.prompts_list_changed;
+        Some(accepted)
+    }
+
+    async fn listen(&self, subscription: SubscriptionContext) -> Result<(), ErrorData> {
+        let caller = caller(subscription.request_context())?;
+        self.tell_of_changes(&caller, &subscription).await;
+        Ok(())
+    }
+}
+
+/// Log messages go to whoever asks for them in a request.
+fn set_logging(capabilities: &mut ServerCapabilities) {
+    #[allow(deprecated, reason = "deprecated in the protocol, and part of every revision of it")]
+    {
+        capabilities.logging = Some(Default::default());
     }
 }
 
@@ -168,7 +295,11 @@ fn caller(context: &RequestContext<RoleServer>) -> Result<Caller, ErrorData> {
         .ok_or_else(|| ErrorData::internal_error("the request lost its caller", None))
 }
 
-/// A result as rmcp models it.
-fn typed(result: &impl Serialize) -> Result<CallToolResult, Fault> {
-    serde_json::to_value(result).and_then(serde_json::from_value).map_err(Fault::internal)
+fn implementation() -> Implementation {
+    Implementation::new(result::NAME, result::VERSION)
+}
+
+/// `serverInfo` goes with every result of the revisions that have no `initialize` to say it in.
+fn server_meta() -> MetaObject {
+    MetaObject(result::server_meta())
 }

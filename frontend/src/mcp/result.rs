@@ -1,4 +1,4 @@
-//! Tool results: what the extension answers, in the shape of the revision that asked.
+//! Results: what the extension answers, in the shape of the revision that asked.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::LazyLock};
 
@@ -12,6 +12,9 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 const SERVER_INFO_KEY: &str = "io.modelcontextprotocol/serverInfo";
 
+static PRIVATE: LazyLock<Box<RawValue>> = LazyLock::new(|| raw(&json!("private")));
+static INPUT_REQUIRED: LazyLock<Box<RawValue>> = LazyLock::new(|| raw(&json!("input_required")));
+static NOW: LazyLock<Box<RawValue>> = LazyLock::new(|| raw(&json!(0)));
 static COMPLETE: LazyLock<Box<RawValue>> = LazyLock::new(|| raw(&json!("complete")));
 static SERVER_META: LazyLock<Box<RawValue>> = LazyLock::new(|| raw(&Value::Object(server_meta())));
 
@@ -50,6 +53,22 @@ pub fn shape(result: &RawValue, era: Era) -> Result<Members<'_>, serde_json::Err
             }
         }
     }
+    Ok(members)
+}
+
+/// The hints on what a client may keep: nothing, for nobody else. What is read depends on who reads it.
+pub fn private(members: &mut Members<'_>, era: Era) {
+    if era == Era::Modern {
+        members.insert("ttlMs".into(), Cow::Borrowed(&NOW));
+        members.insert("cacheScope".into(), Cow::Borrowed(&PRIVATE));
+    }
+}
+
+/// A verdict with questions, as the result that carries them.
+pub fn questions(verdict: &RawValue) -> Result<Members<'_>, serde_json::Error> {
+    let mut members = shape(verdict, Era::Modern)?;
+    members.remove("status");
+    members.insert("resultType".into(), Cow::Borrowed(&INPUT_REQUIRED));
     Ok(members)
 }
 

@@ -1,0 +1,221 @@
+//! A call while it runs: what it says goes to the client that asked for it.
+//!
+//! Where it says nothing, the answer is one message of JSON. Otherwise the answer becomes a stream of events when the
+//! first thing is said. In the modern era, a client that closes the stream ends the call; in the others the call goes on.
+//!
+//! rmcp has no part in calls: it would read their results into its own model and write them again, which costs a third
+//! of the request and rounds every number beyond 64 bits.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt, Collected};
+use hyper::body::Frame;
+use serde::Serialize;
+use serde_json::{json, value::RawValue};
+use tokio::{sync::mpsc, time};
+
+use crate::{
+    error::Fault,
+    mcp::{call::Call, envelope::INTERNAL_ERROR, era::Era, rpc_error},
+    notices::{Level, Notice},
+    respond::Body,
+    sessions::Sessions,
+    token::SessionToken,
+};
+
+/// Proxies close what stays silent for a minute; this is well below it.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Messages that wait for the client to read them.
+const UNREAD: usize = 16;
+/// Where log messages come from, as clients are told.
+const LOGGER: &str = "sql";
+
+/// What a call that runs gives.
+enum Said {
+    /// A message on the way.
+    Message(Bytes),
+    Answer(Result<Response<Body>, Fault>),
+}
+
+/// Runs a call and answers it.
+pub async fn answer(
+    sessions: &Arc<Sessions>,
+    token: &SessionToken,
+    call: Call,
+) -> Result<Response<Body>, Fault> {
+    if call.era == Era::Modern && !call.is_followed() {
+        // A client that closes the connection drops this, which cancels the query.
+        let answer = sessions.call(token, call.target(), &call.request()).await??;
+        return call.respond(&answer);
+    }
+    let id = call.id.clone();
+    let (sender, mut receiver) = mpsc::channel(UNREAD);
+    tokio::spawn(run(sessions.clone(), token.clone(), call, sender));
+    match receiver.recv().await {
+        Some(Said::Answer(answer)) => answer,
+        Some(Said::Message(first)) => {
+            let silence = Box::pin(time::sleep(KEEP_ALIVE));
+            Ok(Events { first: Some(first), said: Some(receiver), silence, id }.response())
+        }
+        None => Err(Fault::internal("the call panicked")),
+    }
+}
+
+async fn run(sessions: Arc<Sessions>, token: SessionToken, call: Call, sender: mpsc::Sender<Said>) {
+    let mut listener = call.is_followed().then(|| sessions.listen());
+    let mut request = call.request();
+    request.notices = listener.as_ref().map(|listener| listener.id());
+    let called = sessions.call(&token, call.target(), &request);
+    tokio::pin!(called);
+    let answer = loop {
+        let said = async {
+            match &mut listener {
+                Some(listener) => listener.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            answer = &mut called => break answer,
+            notice = said => tell(&call, notice, &sender).await,
+            // Dropping the query cancels it.
+            () = sender.closed(), if call.era == Era::Modern => return,
+        }
+    };
+    // What it said last was handed on before its answer.
+    while let Some(notice) = listener.as_mut().and_then(|listener| listener.rest()) {
+        tell(&call, notice, &sender).await;
+    }
+    let answer = match answer {
+        Ok(Ok(answer)) => call.respond(&answer),
+        Ok(Err(refusal)) => Err(refusal.into()),
+        Err(error) => Err(error.into()),
+    };
+    // Nobody may be waiting any more.
+    let _ = sender.send(Said::Answer(answer)).await;
+}
+
+async fn tell(call: &Call, notice: Notice, sender: &mpsc::Sender<Said>) {
+    if let Some(message) = message(call, notice) {
+        // A client of the older revisions may have gone while its call goes on.
+        let _ = sender.send(Said::Message(message)).await;
+    }
+}
+
+/// The notification, if the client wants to know.
+fn message(call: &Call, notice: Notice) -> Option<Bytes> {
+    #[derive(Serialize)]
+    struct Notification<P> {
+        jsonrpc: &'static str,
+        method: &'static str,
+        params: P,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct ProgressParams<'a> {
+        progress_token: &'a RawValue,
+        progress: f64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        total: Option<f64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
+    }
+    #[derive(Serialize)]
+    struct MessageParams {
+        level: Level,
+        logger: &'static str,
+        data: String,
+    }
+    let text = match notice {
+        Notice::Progress(progress) => {
+            let params = ProgressParams {
+                progress_token: call.progress_token.as_deref()?,
+                progress: progress.progress,
+                total: progress.total,
+                message: progress.message,
+            };
+            serde_json::to_vec(&Notification { jsonrpc: "2.0", method: "notifications/progress", params })
+        }
+        Notice::Message { level, text } => {
+            if level < call.level()? {
+                return None;
+            }
+            let params = MessageParams { level, logger: LOGGER, data: text };
+            serde_json::to_vec(&Notification { jsonrpc: "2.0", method: "notifications/message", params })
+        }
+    };
+    text.ok().map(Bytes::from)
+}
+
+/// A stream of events: what is said, then the answer, and comments where nothing is said for long.
+struct Events {
+    first: Option<Bytes>,
+    /// `None` after the answer.
+    said: Option<mpsc::Receiver<Said>>,
+    silence: Pin<Box<time::Sleep>>,
+    id: Option<Box<RawValue>>,
+}
+
+impl Events {
+    fn response(self) -> Response<Body> {
+        let mut response = Response::new(self.boxed());
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+        response
+    }
+
+    /// The answer's text. Once the stream has begun, a fault is a message like any other.
+    fn text(&self, answer: Result<Response<Body>, Fault>) -> Bytes {
+        let response = answer.unwrap_or_else(|fault| {
+            let data = Some(json!({"error": fault.code}));
+            rpc_error(StatusCode::OK, self.id.as_deref(), INTERNAL_ERROR, &fault.public, data)
+        });
+        // Its body is there as a whole.
+        let body = response.into_body().collect().now_or_never();
+        body.map_or_else(Bytes::new, |body| body.map_or_else(|never| match never {}, Collected::to_bytes))
+    }
+}
+
+impl hyper::body::Body for Events {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = match (self.first.take(), &mut self.said) {
+            (Some(first), _) => Some(event(&first)),
+            (None, None) => None,
+            (None, Some(said)) => match said.poll_recv(context) {
+                Poll::Ready(Some(Said::Message(message))) => Some(event(&message)),
+                Poll::Ready(Some(Said::Answer(answer))) => {
+                    self.said = None;
+                    Some(event(&self.text(answer)))
+                }
+                Poll::Ready(None) => None,
+                Poll::Pending => {
+                    std::task::ready!(self.silence.as_mut().poll(context));
+                    Some(Bytes::from_static(b":\n\n"))
+                }
+            },
+        };
+        self.silence.as_mut().reset(time::Instant::now() + KEEP_ALIVE);
+        Poll::Ready(next.map(|event| Ok(Frame::data(event))))
+    }
+}
+
+/// One event of one line: JSON has no line breaks but escaped ones.
+fn event(message: &Bytes) -> Bytes {
+    [b"event: message\ndata: ", message.as_ref(), b"\n\n"].concat().into()
+}
