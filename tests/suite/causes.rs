@@ -48,15 +48,12 @@ const SCRIPTS: [&str; 5] = [
 /// Runs a script with `psql -f`, and fails at its first error.
 fn psql(database: &Database<'_>, script: &str) -> Result<String> {
     let mut psql = database.cluster().program("psql", database.name());
-    // Copied: the checkout may be where the user postgres cannot read.
-    let copy = database.cluster().directory().join(script);
-    for file in std::fs::read_dir(checkout::root().join("sql"))? {
-        let file = file?;
-        let target = database.cluster().directory().join(file.file_name());
-        std::fs::copy(file.path(), &target)?;
-        use std::os::unix::fs::PermissionsExt as _;
-        std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o644))?;
-    }
+    // Copied: the checkout may be where the user postgres cannot read. Each database has its own copy, as another test
+    // may be reading the same script.
+    let copy = database.cluster().directory().join(format!("{}-{script}", database.name()));
+    std::fs::copy(checkout::root().join("sql").join(script), &copy)?;
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o644))?;
     psql.command().args(["-X", "-v", "ON_ERROR_STOP=1", "-f"]).arg(&copy);
     psql.run()
 }

@@ -93,7 +93,8 @@ async fn two_users_through_one_pooled_connection(world: &Shared) -> Result<()> {
     );
     let backends = superuser
         .query_one(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND usename = 'mcp_frontend_exec'",
+            "SELECT count(*) FROM pg_stat_activity
+              WHERE datname = $1 AND usename = 'mcp_frontend_exec' AND query NOT LIKE 'LISTEN%'",
             &[&database.name()],
         )
         .await?;
