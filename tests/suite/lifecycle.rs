@@ -24,7 +24,7 @@ pub fn tests(world: &Shared) -> Trials {
 }
 
 /// Enough to meet every pair of steps; `make fuzz` runs more.
-const HISTORIES: u32 = 24;
+const HISTORIES: u32 = 60;
 const USERS: [&str; 2] = ["alice", "bob"];
 const CLIENT: &str = "https://client.example";
 
