@@ -16,4 +16,5 @@ pub mod oauth;
 pub mod pgbouncer;
 pub mod process;
 pub mod session;
+pub mod site;
 pub mod wait;
