@@ -118,6 +118,13 @@ pub async fn status(auth: &Client, token: &str) -> Result<String> {
     Ok(auth.query_one("SELECT status FROM mcp.lookup_session($1)", &[&token]).await?.get(0))
 }
 
+/// Opens the tokens that the provider issued, by the session that holds them, and notes them.
+pub async fn note_provider_tokens(auth: &Client, token: &str) -> Result<Value> {
+    let data: Value = auth.query_one("SELECT mcp.session_oauth_data($1)", &[&token]).await?.get(0);
+    ledger::record_fields("provider", &data, &["access_token", "refresh_token", "id_token"]);
+    Ok(data)
+}
+
 /// Calls a tool through `mcp.call_tool`.
 pub async fn call_tool(
     exec: &Client,

@@ -7,15 +7,18 @@ mod world;
 
 mod attacks;
 mod attacks_server;
+mod authorization_code;
 mod bad_input;
 mod causes;
 mod expiry;
+mod grants;
 mod hostile_provider;
 mod lifecycle;
 mod mcp_calls;
 mod no_secrets;
 mod pooler;
 mod pooling;
+mod refresh_tokens;
 mod sign_in;
 mod survival;
 
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(attacks::tests(&world));
     trials.extend(attacks_server::tests(&world));
+    trials.extend(authorization_code::tests(&world));
     trials.extend(bad_input::tests(&world));
     trials.extend(causes::tests(&world));
     trials.extend(expiry::tests(&world));
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
     trials.extend(mcp_calls::tests(&world));
     trials.extend(pooler::tests(&world));
     trials.extend(pooling::tests(&world));
+    trials.extend(refresh_tokens::tests(&world));
     trials.extend(sign_in::tests(&world));
     trials.extend(survival::tests(&world));
     let conclusion = libtest_mimic::run(&arguments, trials);

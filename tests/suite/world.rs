@@ -7,11 +7,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use libtest_mimic::{Failed, Trial};
 use tempfile::TempDir;
+use tests::balancer::Balancer;
 use tests::cluster::{Cluster, Options};
 use tests::database::Database;
 use tests::frontend::{Frontend, Settings};
 use tests::idp::npm::{OidcProvider, WorkosEmulator};
 use tests::idp::stub::StubProvider;
+use tests::site::Site;
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 
@@ -98,6 +100,13 @@ impl World {
         let stub = StubProvider::start().await?;
         let frontend = stub.oidc(self.settings(database)?).start().await?;
         Ok((frontend, stub))
+    }
+
+    /// Replicas behind one address that sign in at a stub of their own.
+    pub async fn site(&self, database: &Database<'_>, replicas: usize) -> Result<(Site, StubProvider)> {
+        let (balancer, stub) = (Balancer::start().await?, StubProvider::start().await?);
+        let settings = stub.oidc(self.settings(database)?.set("MCP_PUBLIC_URL", balancer.url()));
+        Ok((Site::start(balancer, &settings, replicas).await?, stub))
     }
 
     /// The settings of a frontend of `database`, without a provider.
