@@ -3,6 +3,7 @@
 //!
 //! The suite itself is `suite/`, one file a behaviour; the measurements are `src/bin/bench.rs`.
 
+pub mod balancer;
 pub mod browser;
 pub mod checkout;
 pub mod cluster;
@@ -11,6 +12,7 @@ pub mod frontend;
 pub mod idp;
 pub mod ledger;
 pub mod mcp;
+pub mod oauth;
 pub mod pgbouncer;
 pub mod process;
 pub mod session;
