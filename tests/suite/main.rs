@@ -7,6 +7,7 @@ mod world;
 
 mod attacks;
 mod attacks_server;
+mod authorization_conformance;
 mod bad_input;
 mod causes;
 mod expiry;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(attacks::tests(&world));
     trials.extend(attacks_server::tests(&world));
+    trials.extend(authorization_conformance::tests(&world));
     trials.extend(bad_input::tests(&world));
     trials.extend(causes::tests(&world));
     trials.extend(expiry::tests(&world));
