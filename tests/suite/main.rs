@@ -10,6 +10,7 @@ mod attacks_server;
 mod authorization_conformance;
 mod bad_input;
 mod causes;
+mod client_documents;
 mod expiry;
 mod hostile_provider;
 mod lifecycle;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
     trials.extend(authorization_conformance::tests(&world));
     trials.extend(bad_input::tests(&world));
     trials.extend(causes::tests(&world));
+    trials.extend(client_documents::tests(&world));
     trials.extend(expiry::tests(&world));
     trials.extend(hostile_provider::tests(&world));
     trials.extend(lifecycle::tests(&world));
