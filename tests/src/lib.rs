@@ -7,6 +7,7 @@ pub mod browser;
 pub mod checkout;
 pub mod cluster;
 pub mod database;
+pub mod events;
 pub mod frontend;
 pub mod idp;
 pub mod ledger;

@@ -8,6 +8,7 @@ mod world;
 mod attacks;
 mod attacks_server;
 mod bad_input;
+mod cancellation;
 mod causes;
 mod expiry;
 mod hostile_provider;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     trials.extend(attacks::tests(&world));
     trials.extend(attacks_server::tests(&world));
     trials.extend(bad_input::tests(&world));
+    trials.extend(cancellation::tests(&world));
     trials.extend(causes::tests(&world));
     trials.extend(expiry::tests(&world));
     trials.extend(hostile_provider::tests(&world));
