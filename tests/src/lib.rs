@@ -14,5 +14,6 @@ pub mod ledger;
 pub mod mcp;
 pub mod pgbouncer;
 pub mod process;
+pub mod round_robin;
 pub mod session;
 pub mod wait;
