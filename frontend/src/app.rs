@@ -41,12 +41,12 @@ pub struct App {
 }
 
 impl App {
-    /// `stop` ends streams that are still open.
+    /// `drain` ends subscriptions, which would never end by themselves.
     ///
     /// # Errors
     ///
     /// Where the certificates that a database login trusts cannot be read.
-    pub fn new(config: Config, stop: CancellationToken) -> io::Result<Self> {
+    pub fn new(config: Config, drain: CancellationToken) -> io::Result<Self> {
         let pool = |target| {
             Database::new(target, config.pool_size, config.request_timeout, config.prepared_statements)
         };
@@ -69,7 +69,7 @@ impl App {
                 changes.clone(),
                 config.max_body_bytes,
                 config.request_timeout,
-                stop,
+                drain,
             ),
             changes,
             metrics: Metrics::new(),
