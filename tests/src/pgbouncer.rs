@@ -11,6 +11,7 @@ use tokio_postgres::{Client, Config, NoTls};
 
 use crate::cluster::{Cluster, LOGINS, SUPERUSER, free_port};
 use crate::process::{Process, Program};
+use crate::tap::Tap;
 use crate::wait::wait_for;
 
 /// Debian's place, which is on no ordinary user's path.
@@ -26,8 +27,9 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts one in front of `cluster`. It asks nobody for a password: it listens on loopback, for a test.
-    pub async fn start(cluster: &Cluster, pool_size: usize) -> Result<Self> {
+    /// Starts one in front of `cluster`, with a tap between the two. It asks nobody for a password: it listens on
+    /// loopback, for a test.
+    pub async fn start(cluster: &Cluster, pool_size: usize, tap: &Tap) -> Result<Self> {
         let port = free_port()?;
         let file = |what: &str| cluster.directory().join(format!("pgbouncer-{port}.{what}"));
         let mut users = String::new();
@@ -36,13 +38,12 @@ impl PgBouncer {
         }
         std::fs::write(file("users"), users)?;
         let settings = format!(
-            "[databases]\n* = host={directory} port={server}\n\
+            "[databases]\n* = host=127.0.0.1 port={server}\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
              auth_type = trust\nauth_file = {users}\nadmin_users = {SUPERUSER}\n\
              pool_mode = transaction\ndefault_pool_size = {pool_size}\nmax_client_conn = 100\n\
              server_reset_query = DISCARD ALL\nserver_reset_query_always = 0\n",
-            directory = cluster.directory().display(),
-            server = cluster.port(),
+            server = tap.port(),
             users = file("users").display(),
         );
         std::fs::write(file("ini"), settings)?;

@@ -1,10 +1,11 @@
 //! What the tests share, each part started by the first test that wants it.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Failed, Trial};
 use tempfile::TempDir;
 use tests::balancer::Balancer;
@@ -14,6 +15,7 @@ use tests::frontend::{Frontend, Settings};
 use tests::idp::npm::{OidcProvider, WorkosEmulator};
 use tests::idp::stub::StubProvider;
 use tests::site::Site;
+use tests::tap::Tap;
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 
@@ -109,9 +111,17 @@ impl World {
         Ok((Site::start(balancer, &settings, replicas).await?, stub))
     }
 
-    /// The settings of a frontend of `database`, without a provider.
+    /// The settings of a frontend of `database`, without a provider. What its calls leave in its connections is looked
+    /// for when it closes them, and fails the test.
     pub fn settings(&self, database: &Database<'_>) -> Result<Settings> {
-        Settings::new(database, &self.logs)
+        let cluster = database.cluster();
+        let tap = Tap::loopback(cluster)?;
+        let url = |login| cluster.url_at(tap.port(), login, database.name());
+        let settings = Settings::new(database, &self.logs)?
+            .set("DATABASE_URL", &url("mcp_frontend_auth"))
+            .set("MCP_EXEC_DATABASE_URL", &url("mcp_frontend_exec"));
+        watch(tap);
+        Ok(settings)
     }
 
     /// Where the logs are kept.
@@ -133,13 +143,37 @@ impl World {
 
     /// Runs the body of a test to its end, or to the deadline.
     pub fn run(&self, body: impl Future<Output = Result<()>>) -> Result<(), Failed> {
-        let outcome = self.runtime.block_on(async { tokio::time::timeout(LONGEST, body).await });
+        let watched = TAPS.scope(RefCell::default(), async {
+            body.await?;
+            // The programs that the body started have ended with it.
+            nothing_left(TAPS.with(RefCell::take)).await
+        });
+        let outcome = self.runtime.block_on(async { tokio::time::timeout(LONGEST, watched).await });
         match outcome {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(describe(&error).into()),
             Err(_) => Err(format!("not done after {LONGEST:?}").into()),
         }
     }
+}
+
+tokio::task_local! {
+    /// The taps of the test that runs.
+    static TAPS: RefCell<Vec<Tap>>;
+}
+
+/// Has the test that runs fail at its end if something is left in the connections through this tap.
+pub fn watch(tap: Tap) {
+    TAPS.with(|taps| taps.borrow_mut().push(tap));
+}
+
+async fn nothing_left(taps: Vec<Tap>) -> Result<()> {
+    let mut left = Vec::new();
+    for tap in taps {
+        left.extend(tap.findings().await?.1);
+    }
+    ensure!(left.is_empty(), "{}", left.join("\n"));
+    Ok(())
 }
 
 /// The error with its causes, and where in the suite it arose, where a backtrace was taken.
