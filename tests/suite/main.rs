@@ -10,6 +10,7 @@ mod attacks_server;
 mod bad_input;
 mod causes;
 mod expiry;
+mod fuzz;
 mod hostile_provider;
 mod lifecycle;
 mod mcp_calls;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
     trials.extend(bad_input::tests(&world));
     trials.extend(causes::tests(&world));
     trials.extend(expiry::tests(&world));
+    trials.extend(fuzz::tests(&world));
     trials.extend(hostile_provider::tests(&world));
     trials.extend(lifecycle::tests(&world));
     trials.extend(mcp_calls::tests(&world));
