@@ -83,7 +83,8 @@ impl<'a> Stage<'a> {
             .refreshable(&format!("https://{canary}.example"))
             .create(&auth)
             .await?;
-        auth.query_one("SELECT mcp.set_session_state($1, $2)", &[&bob.token, &json!({"note": canary})]).await?;
+        auth.query_one("SELECT mcp.set_session_state($1, $2)", &[&bob.token, &json!({"note": canary})])
+            .await?;
         for (session, text) in [(&alice, "a note of alice".to_owned()), (&bob, canary.clone())] {
             superuser
                 .execute(
@@ -119,7 +120,8 @@ impl<'a> Stage<'a> {
         let superuser = self.database.superuser().await?;
         let all = rows(&superuser, "SELECT * FROM app.documents").await?;
         ensure!(self.clean(&all).is_err(), "the canaries are not where they should be");
-        let by_error = superuser.simple_query("SELECT title::integer FROM app.documents ORDER BY id DESC").await;
+        let by_error =
+            superuser.simple_query("SELECT title::integer FROM app.documents ORDER BY id DESC").await;
         let message = by_error.err().and_then(|error| error.as_db_error().map(ToString::to_string));
         ensure!(message.is_some_and(|text| text.contains("invalid input syntax")), "errors show no values");
         Ok(())
@@ -218,9 +220,8 @@ async fn random_statements_find_nothing_of_another_user(world: &Shared) -> Resul
     stage.canaries_are_seen_by_bob().await?;
     let (smith, exec) = (stage.smith().await?, stage.database.exec().await?);
     // Half of them over the catalogs too: that is where statistics and the statements of others are.
-    let mut sources = [false, true].map(|catalogs| {
-        Statements::generate(&cluster, "smith", stage.database.name(), catalogs, seed)
-    });
+    let mut sources = [false, true]
+        .map(|catalogs| Statements::generate(&cluster, "smith", stage.database.name(), catalogs, seed));
     let mut tallies = [("as an application", Tally::default()), ("in a tool", Tally::default())];
     for number in 0.. {
         if begun.elapsed() > duration() {
@@ -234,8 +235,7 @@ async fn random_statements_find_nothing_of_another_user(world: &Shared) -> Resul
         stage.clean(&text).with_context(|| told("as an application"))?;
         tallies[0].1.count(&state);
         let tool = if number % 4 < 2 { "query" } else { "query_free" };
-        let (state, text) =
-            stage.sealed(&exec, tool, &statement).await.with_context(|| told("in a tool"))?;
+        let (state, text) = stage.sealed(&exec, tool, &statement).await.with_context(|| told("in a tool"))?;
         stage.clean(&text).with_context(|| told("in a tool"))?;
         tallies[1].1.count(&state);
     }
@@ -243,7 +243,10 @@ async fn random_statements_find_nothing_of_another_user(world: &Shared) -> Resul
         tally.report(&format!("sqlsmith {what}"), seed);
         let total: u64 = tally.0.values().sum();
         // Where nearly nothing runs, nothing was tried.
-        ensure!(tally.0.get("00").is_some_and(|fine| fine * 50 > total), "{what}: too few succeed: {tally:?}");
+        ensure!(
+            tally.0.get("00").is_some_and(|fine| fine * 50 > total),
+            "{what}: too few succeed: {tally:?}"
+        );
     }
     // What went wrong in the server, tools' errors included, is in its log with a backend's number.
     unharmed(&cluster)?;
@@ -280,9 +283,7 @@ fn values(kind: &str, token: &str) -> BoxedStrategy<Option<String>> {
         "double precision" | "numeric" => any::<f64>().prop_map(|number| number.to_string()).boxed(),
         "boolean" => any::<bool>().prop_map(|flag| flag.to_string()).boxed(),
         "bytea" => prop::collection::vec(any::<u8>(), 0..64)
-            .prop_map(|bytes| {
-                bytes.iter().fold("\\x".to_owned(), |text, byte| text + &format!("{byte:02x}"))
-            })
+            .prop_map(|bytes| bytes.iter().fold("\\x".to_owned(), |text, byte| text + &format!("{byte:02x}")))
             .boxed(),
         "text[]" => prop::collection::vec(element(), 0..6)
             .prop_map(|elements| {
@@ -341,7 +342,8 @@ async fn random_arguments_to_every_function(world: &Shared) -> Result<()> {
     let superuser = stage.database.superuser().await?;
     superuser.batch_execute("SET statement_timeout = '2 s'").await?;
     let functions = functions(&superuser).await?;
-    let callers = [superuser, stage.database.auth().await?, stage.database.exec().await?, stage.smith().await?];
+    let callers =
+        [superuser, stage.database.auth().await?, stage.database.exec().await?, stage.smith().await?];
     let mut runner = TestRunner::new(Config { rng_seed: RngSeed::Fixed(seed), ..Config::default() });
     let mut tally = Tally::default();
     'all: for round in 0_usize.. {

@@ -17,6 +17,7 @@ mod mcp_calls;
 mod no_secrets;
 mod pooler;
 mod pooling;
+mod rate_limits;
 mod sign_in;
 mod survival;
 
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
     trials.extend(mcp_calls::tests(&world));
     trials.extend(pooler::tests(&world));
     trials.extend(pooling::tests(&world));
+    trials.extend(rate_limits::tests(&world));
     trials.extend(sign_in::tests(&world));
     trials.extend(survival::tests(&world));
     let conclusion = libtest_mimic::run(&arguments, trials);
