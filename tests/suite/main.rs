@@ -9,6 +9,7 @@ mod attacks;
 mod attacks_server;
 mod bad_input;
 mod causes;
+mod doctor;
 mod expiry;
 mod fuzz;
 mod hostile_provider;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     trials.extend(attacks_server::tests(&world));
     trials.extend(bad_input::tests(&world));
     trials.extend(causes::tests(&world));
+    trials.extend(doctor::tests(&world));
     trials.extend(expiry::tests(&world));
     trials.extend(fuzz::tests(&world));
     trials.extend(hostile_provider::tests(&world));
