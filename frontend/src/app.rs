@@ -14,6 +14,7 @@ use crate::{
     mcp::{self, Mcp},
     metrics::Metrics,
     proxies::TrustedProxies,
+    rate_limit::RefusalLimit,
     sessions::Sessions,
 };
 
@@ -36,6 +37,8 @@ pub struct App {
     pub provider: IdentityProvider,
     pub authorization_server: AuthorizationServer,
     pub proxies: TrustedProxies,
+    /// For session tokens that do not hold.
+    pub refused_limit: RefusalLimit,
     pub mcp: Mcp,
     pub metrics: Metrics,
 }
@@ -63,6 +66,7 @@ impl App {
             session_ttl: config.session_ttl,
             authorization_server: AuthorizationServer::new(&config.authorization_server),
             proxies: TrustedProxies::new(config.trusted_proxies),
+            refused_limit: RefusalLimit::new(config.refused_limit),
             provider: IdentityProvider::new(config.provider, &config.public_url),
             mcp: Mcp::new(
                 sessions.clone(),

@@ -24,5 +24,6 @@ pub mod process;
 pub mod round_robin;
 pub mod session;
 pub mod site;
+pub mod sqlsmith;
 pub mod tap;
 pub mod wait;
