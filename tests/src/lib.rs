@@ -5,6 +5,7 @@
 
 pub mod browser;
 pub mod checkout;
+pub mod chromium;
 pub mod cluster;
 pub mod database;
 pub mod frontend;

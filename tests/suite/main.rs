@@ -14,6 +14,7 @@ mod hostile_provider;
 mod lifecycle;
 mod mcp_calls;
 mod no_secrets;
+mod pages;
 mod pooler;
 mod pooling;
 mod sign_in;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     trials.extend(hostile_provider::tests(&world));
     trials.extend(lifecycle::tests(&world));
     trials.extend(mcp_calls::tests(&world));
+    trials.extend(pages::tests(&world));
     trials.extend(pooler::tests(&world));
     trials.extend(pooling::tests(&world));
     trials.extend(sign_in::tests(&world));
