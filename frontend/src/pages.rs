@@ -79,6 +79,11 @@ pub fn instant(instant: DateTime<Utc>) -> String {
     instant.format("%-d %B %Y, %H:%M UTC").to_string()
 }
 
+/// The same in less room, for lists.
+pub fn short_instant(instant: DateTime<Utc>) -> String {
+    instant.format("%-d %b %Y, %H:%M UTC").to_string()
+}
+
 /// The style sheet.
 pub fn style() -> Response<Body> {
     asset("text/css; charset=utf-8", include_str!("pages/style.css"))

@@ -345,7 +345,7 @@ impl From<Notice> for Told {
 
 impl From<DateTime<Utc>> for Instant {
     fn from(instant: DateTime<Utc>) -> Self {
-        Self { text: pages::instant(instant), machine: instant.format("%Y-%m-%dT%H:%M:%SZ").to_string() }
+        Self { text: pages::short_instant(instant), machine: instant.format("%Y-%m-%dT%H:%M:%SZ").to_string() }
     }
 }
 
