@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    account::page,
     authorization_server::{AuthorizationServer, metadata},
     changes::Changes,
     config::{Config, PublicUrl},
@@ -32,6 +33,8 @@ pub struct App {
     pub cookie_door: bool,
     pub session_ttl: Duration,
     pub sessions: Arc<Sessions>,
+    /// The sessions that hold at the page of one's own sessions, and nowhere else.
+    pub page_sessions: Sessions,
     /// What the subscriptions are told of.
     pub changes: Changes,
     pub provider: IdentityProvider,
@@ -77,6 +80,7 @@ impl App {
             ),
             changes,
             metrics: Metrics::new(),
+            page_sessions: sessions.of_resource(config.public_url.join(page::PATH)),
             public_url: config.public_url,
             sessions,
         })

@@ -14,6 +14,7 @@ mod config;
 mod cookie;
 mod cors;
 mod credentials;
+mod csrf;
 mod database;
 mod doctor;
 mod error;
@@ -37,6 +38,7 @@ mod sessions;
 mod sign_in;
 mod telemetry;
 mod token;
+mod user_agent;
 
 use std::{fmt::Display, io, net::SocketAddr, process::ExitCode, sync::Arc};
 

@@ -303,7 +303,7 @@ impl Failure {
     fn into_response(self, request_id: &str, metadata_url: &str) -> Response<Body> {
         let Self { fault, id, rpc } = self;
         if fault.challenge.is_some() {
-            let mut response = fault.to_response(false, request_id, metadata_url);
+            let mut response = fault.to_response(None, request_id, metadata_url);
             response.extensions_mut().insert(Arc::new(fault));
             return response;
         }

@@ -6,6 +6,7 @@
 pub mod balancer;
 pub mod browser;
 pub mod checkout;
+pub mod chromium;
 pub mod cluster;
 pub mod database;
 pub mod documents;

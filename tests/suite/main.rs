@@ -24,6 +24,7 @@ mod lifecycle;
 mod mcp_calls;
 mod no_secrets;
 mod official_clients;
+mod pages;
 mod pooler;
 mod pooling;
 mod rate_limits;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
     trials.extend(lifecycle::tests(&world));
     trials.extend(mcp_calls::tests(&world));
     trials.extend(official_clients::tests(&world));
+    trials.extend(pages::tests(&world));
     trials.extend(pooler::tests(&world));
     trials.extend(pooling::tests(&world));
     trials.extend(refresh_tokens::tests(&world));
