@@ -18,7 +18,6 @@ pub mod ledger;
 pub mod mcp;
 pub mod npm;
 pub mod oauth;
-pub mod oauth;
 pub mod official;
 pub mod pgbouncer;
 pub mod process;

@@ -200,7 +200,7 @@ async fn changes_of_functions_reach_every_replica_at_once(world: &Shared) -> Res
 async fn changes_reach_every_replica_behind_a_pooler(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     // PgBouncer takes LISTEN and gives the connection, with what is heard on it, to whoever comes next.
-    let bouncer = PgBouncer::start(database.cluster(), 2).await?;
+    let bouncer = world::pgbouncer(database.cluster(), 2).await?;
     let stage = Stage::set(world, &database, Some(&bouncer)).await?;
     // And nobody says anything on the channel: it is the versions of the lists that tell.
     let (exposing, altering) = STATEMENTS.split_at(1);

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use tests::cluster::{Cluster, Options, Stop, free_port};
 use tests::frontend::{Frontend, Settings};
 use tests::idp::stub::{Endpoint, Fault, StubProvider};
-use tests::pgbouncer::PgBouncer;
 use tokio_postgres::Client;
 
 use crate::world::{self, Shared, Trials};
@@ -283,7 +282,7 @@ async fn doctor_finds_a_server_that_is_not_there(world: &Shared) -> Result<()> {
 
 async fn checklist_64_doctor_finds_an_old_pooler(world: &Shared) -> Result<()> {
     let database = world.database().await?;
-    let bouncer = PgBouncer::start(database.cluster(), 4).await?;
+    let bouncer = world::pgbouncer(database.cluster(), 4).await?;
     let version = bouncer.version().await?;
     let patient = Patient::admit(world, database.name(), StubProvider::oidc).await?;
     let sound = patient.settings.clone().set("MCP_PREPARED_STATEMENTS", "off");

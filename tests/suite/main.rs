@@ -16,7 +16,6 @@ mod changes;
 mod client_documents;
 mod doctor;
 mod expiry;
-mod expiry;
 mod fuzz;
 mod grants;
 mod hostile_provider;

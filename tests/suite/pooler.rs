@@ -3,12 +3,9 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tests::browser::Browser;
-use tests::cluster::Cluster;
 use tests::hygiene::{difference, state_of};
 use tests::mcp::{Door, Era, text_blocks};
-use tests::pgbouncer::PgBouncer;
 use tests::session::{NewSession, Session};
-use tests::tap::Tap;
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
@@ -31,14 +28,6 @@ const CALLS: usize = 10_000;
 const CLIENTS: usize = 2;
 /// The state of the shared connection is looked at once in so many calls of each client.
 const LOOK: usize = 100;
-
-/// What was left in its connections to the server fails the test at its end.
-async fn bouncer(cluster: &Cluster, pool_size: usize) -> Result<PgBouncer> {
-    let tap = Tap::socket(cluster)?;
-    let bouncer = PgBouncer::start(cluster, pool_size, &tap).await?;
-    world::watch(tap);
-    Ok(bouncer)
-}
 
 /// A call in one round trip, with a statement that has no name: it may meet another connection each time.
 async fn call(exec: &Client, token: &str, tool: &str, arguments: &Value) -> Result<Value> {
@@ -111,7 +100,7 @@ async fn work(exec: Client, session: Session, name: &'static str) -> Result<()> 
 async fn attack_a12_two_users_behind_pgbouncer(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
     let name = stage.database.name();
-    let bouncer = bouncer(stage.database.cluster(), 1).await?;
+    let bouncer = world::pgbouncer(stage.database.cluster(), 1).await?;
     let mut work_under_way = JoinSet::new();
     for (session, owner) in [(&stage.alice, "Alice"), (&stage.bob, "Bob")] {
         for _ in 0..CLIENTS {
@@ -139,7 +128,7 @@ async fn pid(client: &Client) -> Result<i32> {
 
 async fn attack_a12_an_application_behind_pgbouncer(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
-    let bouncer = bouncer(stage.database.cluster(), 1).await?;
+    let bouncer = world::pgbouncer(stage.database.cluster(), 1).await?;
     let mut work_under_way = JoinSet::new();
     for (session, owner) in [(&stage.alice, "Alice"), (&stage.bob, "Bob")] {
         let application = bouncer.client("app_login", stage.database.name()).await?;
@@ -175,7 +164,7 @@ async fn enter_and_look(application: Client, session: Session, name: &'static st
 
 async fn attack_a12_frontends_behind_pgbouncer(world: &Shared) -> Result<()> {
     let database = world.database().await?;
-    let bouncer = bouncer(database.cluster(), 1).await?;
+    let bouncer = world::pgbouncer(database.cluster(), 1).await?;
     let stub = tests::idp::stub::StubProvider::start().await?;
     let settings = world
         .settings(&database)?
@@ -208,7 +197,7 @@ async fn attack_a12_frontends_behind_pgbouncer(world: &Shared) -> Result<()> {
 /// Each thing a tool can leave, and after each a look by another client that gets the same connection.
 async fn nothing_of_a_tool_reaches_the_next_client_of_a_pooler(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
-    let bouncer = bouncer(stage.database.cluster(), 1).await?;
+    let bouncer = world::pgbouncer(stage.database.cluster(), 1).await?;
     let (one, two) = (
         bouncer.client("mcp_frontend_exec", stage.database.name()).await?,
         bouncer.client("mcp_frontend_exec", stage.database.name()).await?,

@@ -14,6 +14,7 @@ use tests::database::Database;
 use tests::frontend::{Frontend, Settings};
 use tests::idp::npm::{OidcProvider, WorkosEmulator};
 use tests::idp::stub::StubProvider;
+use tests::pgbouncer::PgBouncer;
 use tests::site::Site;
 use tests::tap::Tap;
 use tokio::runtime::Runtime;
@@ -166,6 +167,14 @@ tokio::task_local! {
 /// Has the test that runs fail at its end if something is left in the connections through this tap.
 pub fn watch(tap: Tap) {
     TAPS.with(|taps| taps.borrow_mut().push(tap));
+}
+
+/// A pooler of `pool_size` connections for each login. What was left in them fails the test at its end.
+pub async fn pgbouncer(cluster: &Cluster, pool_size: usize) -> Result<PgBouncer> {
+    let tap = Tap::socket(cluster)?;
+    let bouncer = PgBouncer::start(cluster, pool_size, &tap).await?;
+    watch(tap);
+    Ok(bouncer)
 }
 
 async fn nothing_left(taps: Vec<Tap>) -> Result<()> {
