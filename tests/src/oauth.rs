@@ -309,6 +309,27 @@ pub fn challenge(verifier: &str) -> String {
     URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, verifier.as_bytes()))
 }
 
+/// A token like `token`, with the same public half and another secret, of a checksum that is right.
+pub fn with_another_secret(token: &str) -> String {
+    let half = || format!("{:0>22}", base62::encode(Uuid::new_v4().as_u128()));
+    with_checksum(&format!("{}{}{}", &token[..28], half(), half()))
+}
+
+/// A token of `kind` (`mcps`, `mcpr`, `mcpc`) that nobody issued, of a checksum that is right.
+pub fn unheard_of(kind: &str) -> String {
+    let half = || format!("{:0>22}", base62::encode(Uuid::new_v4().as_u128()));
+    with_checksum(&format!("{kind}_{}_{}{}", half(), half(), half()))
+}
+
+/// The same token under the prefix of another kind, of a checksum that is right.
+pub fn as_kind(kind: &str, token: &str) -> String {
+    with_checksum(&format!("{kind}{}", &token[4..token.len() - 6]))
+}
+
+fn with_checksum(body: &str) -> String {
+    format!("{body}{:0>6}", base62::encode(crc32fast::hash(body.as_bytes())))
+}
+
 /// A text that nobody guesses, of the length that PKCE wants.
 fn secret() -> String {
     format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())

@@ -5,22 +5,29 @@
 
 mod world;
 
+mod abandoned;
 mod attacks;
 mod attacks_server;
 mod authorization_code;
 mod bad_input;
 mod causes;
+mod consent;
 mod expiry;
 mod grants;
 mod hostile_provider;
 mod lifecycle;
 mod mcp_calls;
 mod no_secrets;
+mod own_sessions;
 mod pooler;
 mod pooling;
+mod redirects;
 mod refresh_tokens;
+mod registration;
 mod sign_in;
+mod step_up;
 mod survival;
+mod token_endpoint;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -45,20 +52,27 @@ fn main() -> ExitCode {
         }
     };
     let mut trials = Vec::new();
+    trials.extend(abandoned::tests(&world));
     trials.extend(attacks::tests(&world));
     trials.extend(attacks_server::tests(&world));
     trials.extend(authorization_code::tests(&world));
     trials.extend(bad_input::tests(&world));
     trials.extend(causes::tests(&world));
+    trials.extend(consent::tests(&world));
     trials.extend(expiry::tests(&world));
     trials.extend(hostile_provider::tests(&world));
     trials.extend(lifecycle::tests(&world));
     trials.extend(mcp_calls::tests(&world));
+    trials.extend(own_sessions::tests(&world));
     trials.extend(pooler::tests(&world));
     trials.extend(pooling::tests(&world));
+    trials.extend(redirects::tests(&world));
     trials.extend(refresh_tokens::tests(&world));
+    trials.extend(registration::tests(&world));
     trials.extend(sign_in::tests(&world));
+    trials.extend(step_up::tests(&world));
     trials.extend(survival::tests(&world));
+    trials.extend(token_endpoint::tests(&world));
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Whatever was run, what it handed out is looked for.
     arguments.filter = None;

@@ -172,7 +172,9 @@ async fn checklist_40_refresh_never_widens(world: &Shared) -> Result<()> {
         ("scope", "notes:admin", "invalid_scope"),
         ("scope", "mcp *", "invalid_scope"),
         ("scope", "MCP", "invalid_scope"),
-        ("scope", "mcp\u{0}", "invalid_scope"),
+        ("scope", "mcp\u{0}", "invalid_request"),
+        ("scope", &"s".repeat(300), "invalid_scope"),
+        ("scope", &"s ".repeat(500), "invalid_scope"),
         ("resource", "https://other.test/mcp", "invalid_target"),
         ("resource", "x", "invalid_target"),
     ] {
