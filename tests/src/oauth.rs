@@ -2,6 +2,8 @@
 //!
 //! A library would send what is right; here every parameter can be left out, changed and sent twice.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use aws_lc_rs::digest;
 use base64::Engine as _;
@@ -14,11 +16,15 @@ use uuid::Uuid;
 
 use crate::browser::{Browser, Page};
 use crate::ledger;
+use crate::wait::wait_for;
 
 /// Where clients of the suite are sent back to. Nobody listens there: the browser stops before.
 pub const LOOPBACK: &str = "http://127.0.0.1:9/callback";
 /// The same for a client on the web.
 pub const WEB: &str = "https://client.test/callback";
+
+/// How long a server may be busy.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A client at one authorization server.
 #[derive(Debug, Clone)]
@@ -177,6 +183,15 @@ impl Client {
     /// Sends `fields` to the token endpoint.
     pub async fn token(&self, fields: &[(&str, String)]) -> Result<Reply> {
         self.send(self.post("/token").form(fields)).await
+    }
+
+    /// The same, again for as long as the server has no connection to its database free, as its 503 asks for.
+    pub async fn token_patiently(&self, fields: &[(&str, String)]) -> Result<Reply> {
+        wait_for("an answer of the token endpoint", PATIENCE, || async {
+            let reply = self.token(fields).await?;
+            Ok((reply.status != StatusCode::SERVICE_UNAVAILABLE).then_some(reply))
+        })
+        .await
     }
 
     /// Redeems `code`.

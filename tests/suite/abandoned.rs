@@ -33,10 +33,10 @@ async fn checklist_62_authorization_requests_leave_nothing(world: &Shared) -> Re
     let (frontend, _stub) = world.stubbed(&database).await?;
     let client = Client::register(&frontend.url(), WEB).await?;
     let before = rows(&database).await?;
-    try_join_all((0..20).map(|_| {
+    try_join_all((0..8).map(|_| {
         let client = client.clone();
         async move {
-            for _ in 0..10 {
+            for _ in 0..25 {
                 client.request("mcp").open(&Browser::new()).await?;
                 client.request("mcp").decide(&Browser::new(), "deny").await?;
                 client.token(&client.refreshment("mcpr_x")).await?;

@@ -109,10 +109,11 @@ async fn fifty_parallel_redemptions_that_widen_leave_one_session(world: &Shared)
     // Refreshes of the narrow session race with the redemption: whoever wins, one family is left.
     let refreshes = futures_util::future::join_all((0..50).map(|_| {
         let (client, fields) = (client.clone(), client.refreshment(&narrow.refresh));
-        async move { client.token(&fields).await }
+        async move { client.token_patiently(&fields).await }
     }));
-    let (refreshed, wide) = tokio::join!(refreshes, client.redeem(&code));
-    let wide = wide?;
+    let fields = client.redemption(&code);
+    let (refreshed, wide) = tokio::join!(refreshes, client.token_patiently(&fields));
+    let wide = wide?.tokens()?;
     for reply in refreshed {
         let reply = reply?;
         ensure!([200, 400].contains(&reply.status.as_u16()), "{} {}", reply.status, reply.text);
