@@ -250,6 +250,17 @@ fn make_room(user_id: Uuid) -> Result<(), Error> {
         sql!("SELECT pg_advisory_xact_lock(hashtextextended('mcp.sessions ' || $1::text, 0))"),
         &[user.into()],
     )?;
+    let live = first(
+        sql!(
+            "SELECT count(*) FROM mcp.sessions
+              WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > clock_timestamp()"
+        ),
+        &[user.into()],
+        |row| required::<i64>(&row, 1),
+    )?;
+    if live.is_none_or(|live| live < limit) {
+        return Ok(());
+    }
     let displaced = all(
         sql!(
             "UPDATE mcp.sessions AS s SET revoked_at = clock_timestamp(), revoked_reason = 'session limit'
