@@ -193,7 +193,7 @@ pub(crate) fn declare(preloading: bool) {
     GucRegistry::define_int_guc(
         c"mcp.max_sessions_per_user",
         c"How many live sessions one user may have; the one used longest ago ends for a new one.",
-        c"Zero: no limit.",
+        c"Zero: no limit, and no lock per user while a session is made.",
         &MAX_SESSIONS_PER_USER,
         0,
         i32::MAX,

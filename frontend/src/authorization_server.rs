@@ -97,7 +97,9 @@ fn basic(value: &str) -> Option<String> {
     let pair = String::from_utf8(BASE64_STANDARD.decode(credentials.trim()).ok()?).ok()?;
     // RFC 6749 §2.3.1: both halves are encoded as a form before Basic encodes the pair.
     let id = pair.strip_suffix(':').filter(|id| !id.is_empty() && !id.contains(':'))?;
-    url::form_urlencoded::parse(format!("id={id}").as_bytes()).next().map(|(_, id)| id.into_owned())
+    let form = format!("id={id}");
+    let (_, id) = url::form_urlencoded::parse(form.as_bytes()).into_owned().next()?;
+    (!id.contains(char::is_control)).then_some(id)
 }
 
 #[cfg(test)]
@@ -126,6 +128,8 @@ mod tests {
             (&["Basic"], "client_id=a"),
             (&["Basic !!!"], "client_id=a"),
             (&["Basic /w=="], "client_id=a"),
+            (&["Basic YQA6"], ""),
+            (&["Basic YSUwMDo="], ""),
             (&["Bearer x"], "client_id=a"),
             (&[], "client_id=a&client_secret=b"),
             (&[], "client_id=a&client_assertion=b"),
@@ -139,6 +143,7 @@ mod tests {
             (&[], "client_id=a&client_id=a"),
             (&["Basic YTo="], "client_id=b"),
             (&["Basic YTo=", "Basic YTo="], ""),
+            (&[], "client_id=a%00"),
         ] {
             assert_eq!(read(authorization, form), invalid_request, "{authorization:?} {form}");
         }

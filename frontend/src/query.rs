@@ -7,13 +7,16 @@ use url::form_urlencoded;
 #[derive(Debug)]
 pub struct Query(Vec<(String, String)>);
 
-/// A parameter that appears twice, or is longer than any real one.
+/// A parameter that appears twice, or is none that any client or provider sends.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueryFault {
     #[error("the parameter {0:?} is repeated")]
     Repeated(&'static str),
     #[error("the parameter {0:?} is too long")]
     TooLong(&'static str),
+    /// PostgreSQL keeps no NUL, and a browser that posts a form changes line ends.
+    #[error("the parameter {0:?} has control characters in it")]
+    Control(&'static str),
 }
 
 /// Longer than any code, state or address that providers and clients send, in bytes.
@@ -51,6 +54,9 @@ impl Query {
         if value.is_some_and(|value| value.len() > LONGEST) {
             return Err(QueryFault::TooLong(name));
         }
+        if value.is_some_and(|value| value.contains(char::is_control)) {
+            return Err(QueryFault::Control(name));
+        }
         Ok(value.filter(|value| !value.is_empty()))
     }
 }
@@ -68,6 +74,10 @@ mod tests {
         assert_eq!(query.get("twice"), Err(QueryFault::Repeated("twice")));
         let long = format!("/?x={}", "a".repeat(LONGEST + 1));
         assert_eq!(Query::of(&long.parse().unwrap()).get("x"), Err(QueryFault::TooLong("x")));
+        for control in ["%00", "a%0Ab", "%7f", "%C2%85"] {
+            let query = Query::of(&format!("/?x={control}").parse().unwrap());
+            assert_eq!(query.get("x"), Err(QueryFault::Control("x")), "{control}");
+        }
         assert_eq!(Query::of(&"/".parse().unwrap()).get("x"), Ok(None));
     }
 
@@ -95,7 +105,7 @@ mod property {
     proptest! {
         #[test]
         fn what_was_encoded_is_read_back_once(
-            value in any::<String>(),
+            value in "\\PC*",
             others in prop::collection::vec(("[a-z]{1,3}", ".{0,8}"), 0..6),
         ) {
             let mut encoder = form_urlencoded::Serializer::new(String::new());

@@ -3,6 +3,9 @@
 /// The scope every session has, and the only one a client needs to begin with.
 pub const BASE: &str = "mcp";
 const LONGEST: usize = 1024;
+/// As the extension has it.
+const LONGEST_NAME: usize = 256;
+const MOST: usize = 100;
 
 /// The scopes that are asked for, in their order and each once; `None` where the text is no list of scopes.
 pub fn parse(text: &str) -> Option<Vec<String>> {
@@ -16,7 +19,7 @@ pub fn parse(text: &str) -> Option<Vec<String>> {
             scopes.push(scope.to_owned());
         }
     }
-    Some(scopes)
+    (scopes.len() <= MOST && scopes.iter().all(|scope| scope.len() <= LONGEST_NAME)).then_some(scopes)
 }
 
 /// The same with [`BASE`] among them.
@@ -35,8 +38,12 @@ mod tests {
         assert_eq!(parse("").unwrap(), Vec::<String>::new());
         assert_eq!(with_base(parse("").unwrap()), ["mcp"]);
         assert_eq!(with_base(parse("notes:write  mcp notes:write").unwrap()), ["mcp", "notes:write"]);
-        for bad in ["a\"b", "a\\b", "a\nb", "a\tb", "é", "\u{7f}", &"a".repeat(LONGEST + 1)] {
+        for bad in ["a\"b", "a\\b", "a\nb", "a\tb", "é", "\u{7f}", &"a".repeat(LONGEST_NAME + 1)] {
             assert_eq!(parse(bad), None, "{bad:?}");
         }
+        let many = (0..=MOST).map(|number| number.to_string()).collect::<Vec<_>>();
+        assert_eq!(parse(&many.join(" ")), None);
+        assert_eq!(parse(&many[1..].join(" ")).unwrap().len(), MOST);
+        assert_eq!(parse(&"a ".repeat(LONGEST)), None);
     }
 }

@@ -36,7 +36,10 @@ impl<'a> Data<'a> {
             let client = database.superuser().await?;
             writers.spawn(async move {
                 // Only here: nobody waits for these commits, and the measurements begin after a checkpoint.
-                client.batch_execute("SET synchronous_commit = off").await?;
+                // The limit of sessions takes a lock a user; each of these thousands has one session.
+                client
+                    .batch_execute("SET synchronous_commit = off; SET mcp.max_sessions_per_user = 0")
+                    .await?;
                 let statement = client.prepare("SELECT bench.make_sessions($1, $2)").await?;
                 for batch in (0..sessions.div_euclid(BATCH)).filter(|batch| batch % 2 == writer as i64) {
                     client.execute(&statement, &[&(batch * BATCH + 1), &((batch + 1) * BATCH)]).await?;

@@ -2,6 +2,8 @@
 //!
 //! A library would send what is right; here every parameter can be left out, changed and sent twice.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use aws_lc_rs::digest;
 use base64::Engine as _;
@@ -14,11 +16,15 @@ use uuid::Uuid;
 
 use crate::browser::{Browser, Page};
 use crate::ledger;
+use crate::wait::wait_for;
 
 /// Where clients of the suite are sent back to. Nobody listens there: the browser stops before.
 pub const LOOPBACK: &str = "http://127.0.0.1:9/callback";
 /// The same for a client on the web.
 pub const WEB: &str = "https://client.test/callback";
+
+/// How long a server may be busy.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A client at one authorization server.
 #[derive(Debug, Clone)]
@@ -179,6 +185,15 @@ impl Client {
         self.send(self.post("/token").form(fields)).await
     }
 
+    /// The same, again for as long as the server has no connection to its database free, as its 503 asks for.
+    pub async fn token_patiently(&self, fields: &[(&str, String)]) -> Result<Reply> {
+        wait_for("an answer of the token endpoint", PATIENCE, || async {
+            let reply = self.token(fields).await?;
+            Ok((reply.status != StatusCode::SERVICE_UNAVAILABLE).then_some(reply))
+        })
+        .await
+    }
+
     /// Redeems `code`.
     pub async fn redeem(&self, code: &Code) -> Result<Tokens> {
         self.token(&self.redemption(code)).await?.tokens()
@@ -307,6 +322,27 @@ pub fn parameter(url: &Url, name: &str) -> Option<String> {
 /// The S256 challenge of a verifier (RFC 7636 §4.2).
 pub fn challenge(verifier: &str) -> String {
     URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, verifier.as_bytes()))
+}
+
+/// A token like `token`, with the same public half and another secret, of a checksum that is right.
+pub fn with_another_secret(token: &str) -> String {
+    let half = || format!("{:0>22}", base62::encode(Uuid::new_v4().as_u128()));
+    with_checksum(&format!("{}{}{}", &token[..28], half(), half()))
+}
+
+/// A token of `kind` (`mcps`, `mcpr`, `mcpc`) that nobody issued, of a checksum that is right.
+pub fn unheard_of(kind: &str) -> String {
+    let half = || format!("{:0>22}", base62::encode(Uuid::new_v4().as_u128()));
+    with_checksum(&format!("{kind}_{}_{}{}", half(), half(), half()))
+}
+
+/// The same token under the prefix of another kind, of a checksum that is right.
+pub fn as_kind(kind: &str, token: &str) -> String {
+    with_checksum(&format!("{kind}{}", &token[4..token.len() - 6]))
+}
+
+fn with_checksum(body: &str) -> String {
+    format!("{body}{:0>6}", base62::encode(crc32fast::hash(body.as_bytes())))
 }
 
 /// A text that nobody guesses, of the length that PKCE wants.

@@ -156,7 +156,7 @@ async fn checklist_08_of_fifty_parallel_redemptions_one_succeeds(world: &Shared)
     let code = code(&client).await?;
     let replies = try_join_all((0..50).map(|_| {
         let (client, fields) = (client.clone(), client.redemption(&code));
-        async move { client.token(&fields).await }
+        async move { client.token_patiently(&fields).await }
     }))
     .await?;
     let (granted, refused): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.status == 200);

@@ -14,9 +14,9 @@ use crate::world::{self, Shared, Trials};
 pub fn tests(world: &Shared) -> Trials {
     world::tests![world;
         tokens_that_are_none_are_unknown_to_sql,
-        tokens_that_are_none_are_a_401,
+        checklist_19_tokens_that_are_none_are_a_401,
         stolen_halves_of_tokens_open_nothing,
-        token_kinds_are_not_exchangeable,
+        checklist_41_token_kinds_are_not_exchangeable,
         nulls_to_every_function,
         absurd_values_to_every_function,
         create_session_refuses_what_it_cannot_keep,
@@ -104,7 +104,7 @@ async fn resource_session(database: &Database<'_>, frontend: &Frontend) -> Resul
     NewSession::of("alice").at(&format!("{}/mcp/v1", frontend.url())).create(&auth).await
 }
 
-async fn tokens_that_are_none_are_a_401(world: &Shared) -> Result<()> {
+async fn checklist_19_tokens_that_are_none_are_a_401(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let frontend = world.frontend(&database).await?;
     let session = resource_session(&database, &frontend).await?;
@@ -158,7 +158,7 @@ async fn stolen_halves_of_tokens_open_nothing(world: &Shared) -> Result<()> {
     Ok(())
 }
 
-async fn token_kinds_are_not_exchangeable(world: &Shared) -> Result<()> {
+async fn checklist_41_token_kinds_are_not_exchangeable(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let auth = database.auth().await?;
     let session = NewSession::of("alice").refreshable("client").create(&auth).await?;

@@ -24,14 +24,14 @@ pub fn tests(world: &Shared) -> Trials {
         absolute_limit_ends_a_session_however_much_it_is_used,
         sliding_stops_at_the_absolute_limit,
         revoked_between_two_calls,
-        revoked_by_the_user_between_two_calls,
+        checklist_53_revoked_by_the_user_between_two_calls,
         each_end_is_named_to_the_client,
         ended_sessions_never_come_back,
         touch_and_lookup_agree,
         identity_lasts_as_long_as_the_token_that_armed_it,
         touching_another_session_extends_no_identity,
         clean_up_deletes_what_has_ended_and_nothing_else,
-        wrong_resource_is_told_apart,
+        checklist_12_wrong_resource_is_told_apart,
         statistics_count_what_is_there,
     ]
 }
@@ -215,7 +215,7 @@ async fn revoked_between_two_calls(world: &Shared) -> Result<()> {
     Ok(())
 }
 
-async fn revoked_by_the_user_between_two_calls(world: &Shared) -> Result<()> {
+async fn checklist_53_revoked_by_the_user_between_two_calls(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let auth = database.auth().await?;
     let mine = NewSession::of("alice").create(&auth).await?;
@@ -449,7 +449,7 @@ async fn clean_up_deletes_what_has_ended_and_nothing_else(world: &Shared) -> Res
     Ok(())
 }
 
-async fn wrong_resource_is_told_apart(world: &Shared) -> Result<()> {
+async fn checklist_12_wrong_resource_is_told_apart(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let frontend = world.frontend(&database).await?;
     let auth = database.auth().await?;

@@ -58,15 +58,7 @@ pub async fn sessions(database: &Database<'_>) -> Result<i64> {
 /// The session that an access token belongs to, by the text of it.
 pub fn session_of(access_token: &str) -> Result<Uuid> {
     let selector = access_token.strip_prefix("mcps_").and_then(|rest| rest.get(..22));
-    let number = selector.context("no access token")?.bytes().try_fold(0_u128, |number, byte| {
-        let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'A'..=b'Z' => byte - b'A' + 10,
-            _ => byte - b'a' + 36,
-        };
-        number.checked_mul(62)?.checked_add(digit.into())
-    });
-    Ok(Uuid::from_u128(number.context("a selector is 128 bits")?))
+    Ok(Uuid::from_u128(base62::decode(selector.context("no access token")?)?))
 }
 
 /// How many refresh tokens of a session are not rotated out: at most one, ever (I1).

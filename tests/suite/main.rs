@@ -5,6 +5,7 @@
 
 mod world;
 
+mod abandoned;
 mod attacks;
 mod attacks_server;
 mod authorization_code;
@@ -15,10 +16,12 @@ mod causes;
 mod changes;
 mod client_documents;
 mod doctor;
+mod consent;
 mod expiry;
 mod fuzz;
 mod grants;
 mod hostile_provider;
+mod http_surface;
 mod lifecycle;
 mod mcp_calls;
 mod no_secrets;
@@ -30,8 +33,18 @@ mod rate_limits;
 mod refresh_tokens;
 mod replicas;
 mod rounds;
+mod oauth_survival;
+mod own_sessions;
+mod pooler;
+mod pooling;
+mod provider_answers;
+mod redirects;
+mod refresh_tokens;
+mod registration;
 mod sign_in;
+mod step_up;
 mod survival;
+mod token_endpoint;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -56,6 +69,7 @@ fn main() -> ExitCode {
         }
     };
     let mut trials = Vec::new();
+    trials.extend(abandoned::tests(&world));
     trials.extend(attacks::tests(&world));
     trials.extend(attacks_server::tests(&world));
     trials.extend(authorization_code::tests(&world));
@@ -66,21 +80,30 @@ fn main() -> ExitCode {
     trials.extend(client_documents::tests(&world));
     trials.extend(changes::tests(&world));
     trials.extend(doctor::tests(&world));
+    trials.extend(consent::tests(&world));
     trials.extend(expiry::tests(&world));
     trials.extend(fuzz::tests(&world));
     trials.extend(hostile_provider::tests(&world));
+    trials.extend(http_surface::tests(&world));
     trials.extend(lifecycle::tests(&world));
     trials.extend(mcp_calls::tests(&world));
     trials.extend(official_clients::tests(&world));
     trials.extend(pages::tests(&world));
+    trials.extend(oauth_survival::tests(&world));
+    trials.extend(own_sessions::tests(&world));
     trials.extend(pooler::tests(&world));
     trials.extend(pooling::tests(&world));
+    trials.extend(provider_answers::tests(&world));
+    trials.extend(redirects::tests(&world));
     trials.extend(refresh_tokens::tests(&world));
     trials.extend(replicas::tests(&world));
     trials.extend(rounds::tests(&world));
     trials.extend(rate_limits::tests(&world));
+    trials.extend(registration::tests(&world));
     trials.extend(sign_in::tests(&world));
+    trials.extend(step_up::tests(&world));
     trials.extend(survival::tests(&world));
+    trials.extend(token_endpoint::tests(&world));
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Whatever was run, what it handed out is looked for.
     arguments.filter = None;

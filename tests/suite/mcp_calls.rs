@@ -13,17 +13,17 @@ pub fn tests(world: &Shared) -> Trials {
         both_eras_list_and_call,
         legacy_initialize_needs_no_transport_session,
         no_credential_is_challenged,
-        two_credentials_that_differ_are_refused,
-        cookie_door_is_shut_unless_opened,
-        missing_scope_is_a_403_that_names_it,
+        checklist_25_two_credentials_that_differ_are_refused,
+        checklist_25_cookie_door_is_shut_unless_opened,
+        checklist_40_missing_scope_is_a_403_that_names_it,
         tools_say_what_they_are,
         results_have_the_shape_of_their_type,
         tool_errors_carry_the_message_alone,
         read_only_tools_cannot_write,
         foreign_origin_and_host_are_refused,
-        preflight_is_answered_before_authentication,
+        checklist_58_preflight_is_answered_before_authentication,
         metadata_of_the_protected_resource_is_served,
-        other_methods_are_refused,
+        checklist_59_other_methods_are_refused,
         unknown_paths_are_404,
     ]
 }
@@ -138,7 +138,7 @@ async fn no_credential_is_challenged(world: &Shared) -> Result<()> {
     Ok(())
 }
 
-async fn two_credentials_that_differ_are_refused(world: &Shared) -> Result<()> {
+async fn checklist_25_two_credentials_that_differ_are_refused(world: &Shared) -> Result<()> {
     let (frontend, token) = signed_in(world, &[]).await?;
     let (_, other) = signed_in(world, &[]).await?;
     let both = frontend.mcp(Era::Modern).with(Door::Bearer, &token).with(Door::Header, &other);
@@ -158,7 +158,7 @@ async fn two_credentials_that_differ_are_refused(world: &Shared) -> Result<()> {
     Ok(())
 }
 
-async fn cookie_door_is_shut_unless_opened(world: &Shared) -> Result<()> {
+async fn checklist_25_cookie_door_is_shut_unless_opened(world: &Shared) -> Result<()> {
     let (frontend, token) = signed_in(world, &[]).await?;
     let shut = frontend.mcp(Era::Modern).with(Door::Cookie, &token).call("whoami", json!({})).await?;
     assert_eq!(shut.status, StatusCode::UNAUTHORIZED);
@@ -169,7 +169,7 @@ async fn cookie_door_is_shut_unless_opened(world: &Shared) -> Result<()> {
     Ok(())
 }
 
-async fn missing_scope_is_a_403_that_names_it(world: &Shared) -> Result<()> {
+async fn checklist_40_missing_scope_is_a_403_that_names_it(world: &Shared) -> Result<()> {
     let (frontend, token) = signed_in(world, &["mcp"]).await?;
     for era in [Era::Modern, Era::Legacy] {
         let answer = frontend.mcp(era).with(Door::Bearer, &token).call("privileged", json!({})).await?;
@@ -324,7 +324,7 @@ async fn foreign_origin_and_host_are_refused(world: &Shared) -> Result<()> {
     Ok(())
 }
 
-async fn preflight_is_answered_before_authentication(world: &Shared) -> Result<()> {
+async fn checklist_58_preflight_is_answered_before_authentication(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let settings = world.settings(&database)?.set("MCP_ALLOWED_ORIGINS", "https://app.test");
     let frontend = world.oidc().await?.register(settings).await?.start().await?;
@@ -376,7 +376,7 @@ async fn metadata_of_the_protected_resource_is_served(world: &Shared) -> Result<
     Ok(())
 }
 
-async fn other_methods_are_refused(world: &Shared) -> Result<()> {
+async fn checklist_59_other_methods_are_refused(world: &Shared) -> Result<()> {
     let (frontend, token) = signed_in(world, &[]).await?;
     for method in [Method::GET, Method::DELETE, Method::PUT, Method::PATCH, Method::TRACE] {
         let answer = frontend.mcp(Era::Modern).with(Door::Bearer, &token).bare(method.clone()).await?;

@@ -20,10 +20,10 @@ pub fn tests(world: &Shared) -> Trials {
         one_subject_at_two_issuers_is_two_users,
         init_answers_programs_and_browsers,
         callback_shows_people_a_page,
-        callback_without_code_or_state_is_refused,
-        wrong_state_is_refused,
-        callback_in_another_browser_is_refused,
-        callback_works_once,
+        checklist_30_callback_without_code_or_state_is_refused,
+        checklist_30_wrong_state_is_refused,
+        checklist_31_callback_in_another_browser_is_refused,
+        checklist_30_callback_works_once,
         code_works_once_even_with_the_cookies_of_the_first_time,
         code_of_another_sign_in_is_refused,
         provider_refusal_reaches_the_user,
@@ -185,7 +185,7 @@ async fn callback_shows_people_a_page(world: &Shared) -> Result<()> {
     Ok(())
 }
 
-async fn callback_without_code_or_state_is_refused(world: &Shared) -> Result<()> {
+async fn checklist_30_callback_without_code_or_state_is_refused(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let (frontend, stub) = world.stubbed(&database).await?;
     let browser = Browser::new();
@@ -202,7 +202,7 @@ async fn callback_without_code_or_state_is_refused(world: &Shared) -> Result<()>
     Ok(())
 }
 
-async fn wrong_state_is_refused(world: &Shared) -> Result<()> {
+async fn checklist_30_wrong_state_is_refused(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let (frontend, stub) = world.stubbed(&database).await?;
     let changes: [fn(&str) -> String; 5] = [
@@ -230,7 +230,7 @@ async fn wrong_state_is_refused(world: &Shared) -> Result<()> {
     Ok(())
 }
 
-async fn callback_in_another_browser_is_refused(world: &Shared) -> Result<()> {
+async fn checklist_31_callback_in_another_browser_is_refused(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let (frontend, stub) = world.stubbed(&database).await?;
     let attacker = Browser::new();
@@ -248,7 +248,7 @@ async fn callback_in_another_browser_is_refused(world: &Shared) -> Result<()> {
     Ok(())
 }
 
-async fn callback_works_once(world: &Shared) -> Result<()> {
+async fn checklist_30_callback_works_once(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let frontend = world.frontend(&database).await?;
     let browser = Browser::new();

@@ -201,11 +201,13 @@ pub(crate) fn register_dynamic_client(
         |row| required::<TimestampWithTimeZone>(&row, 1),
     )?;
     // Registrations cost their maker nothing, so the table forgets the oldest rather than grow, and rather than refuse
-    // those who come next.
+    // those who come next. Not one whose first use this waited for: of a row that has changed PostgreSQL asks the outer
+    // conditions again, and them alone.
     run(
         sql!(
             "DELETE FROM mcp.clients
-              WHERE client_id IN (SELECT client_id FROM mcp.clients
+              WHERE used_at IS NULL AND expires_at IS NOT NULL
+                AND client_id IN (SELECT client_id FROM mcp.clients
                                    WHERE used_at IS NULL AND expires_at IS NOT NULL
                                    ORDER BY created_at DESC OFFSET $1)"
         ),
@@ -215,8 +217,8 @@ pub(crate) fn register_dynamic_client(
 }
 
 /// What the authorization endpoint has to know, in one row: what is registered of the client, NULL where nothing is; which
-/// scopes a user of this browser has let this client have at this host already; and which there are to ask for, those of
-/// the tools. Writes nothing.
+/// scopes a user of this browser has let this client have at this host already; which there are to ask for, those of the
+/// tools; and whether it is `dynamic`, having registered itself under an id that nobody else has. Writes nothing.
 #[pg_extern(schema = "mcp", security_definer, stable)]
 #[search_path(pg_catalog, pg_temp)]
 pub(crate) fn find_client(
@@ -232,22 +234,32 @@ pub(crate) fn find_client(
             name!(redirect_uris, Option<Vec<String>>),
             name!(consented_scopes, Option<Vec<String>>),
             name!(offered_scopes, Vec<String>),
+            name!(dynamic, bool),
         ),
     >,
     pg_sys::panic::ErrorReport,
 > {
     let id = client_id.ok_or(Error::Null("client_id"))?;
     let client = first(
-        sql!("SELECT client_name, client_uri, redirect_uris FROM mcp.clients WHERE client_id = $1"),
+        sql!(
+            "SELECT client_name, client_uri, redirect_uris, expires_at IS NOT NULL FROM mcp.clients WHERE client_id = $1"
+        ),
         &[id.into()],
-        |row| Ok((row.get::<String>(1)?, row.get::<String>(2)?, row.get::<Vec<String>>(3)?)),
+        |row| {
+            Ok((
+                row.get::<String>(1)?,
+                row.get::<String>(2)?,
+                row.get::<Vec<String>>(3)?,
+                required::<bool>(&row, 4)?,
+            ))
+        },
     )?;
     let consented = match (browser, redirect_host) {
         (Some(browser), Some(host)) => super::consent::remembered(browser, id, host)?,
         _ => None,
     };
-    let (name, uri, redirect_uris) = client.unwrap_or_default();
-    Ok(TableIterator::once((name, uri, redirect_uris, consented, offered_scopes()?)))
+    let (name, uri, redirect_uris, dynamic) = client.unwrap_or_default();
+    Ok(TableIterator::once((name, uri, redirect_uris, consented, offered_scopes()?, dynamic)))
 }
 
 /// The scopes that tools need.
@@ -275,12 +287,14 @@ pub(crate) fn known(id: &str) -> Result<bool, Error> {
     Ok(found.is_some())
 }
 
-/// Notes that a user signed in with the client; it is known until its session can no longer be alive.
+/// Notes that a user signed in with the client; one that registered itself is known until its session can no longer be
+/// alive, one that an operator registered for good.
 pub(crate) fn used(id: &str, until: TimestampWithTimeZone) -> Result<(), Error> {
     run(
         sql!(
             "UPDATE mcp.clients
-                SET used_at = clock_timestamp(), expires_at = greatest(expires_at, $2 + $3::interval)
+                SET used_at = clock_timestamp(),
+                    expires_at = CASE WHEN expires_at IS NOT NULL THEN greatest(expires_at, $2 + $3::interval) END
               WHERE client_id = $1"
         ),
         &[id.into(), until.into(), KEEP_USED.into()],

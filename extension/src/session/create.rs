@@ -245,18 +245,22 @@ pub(crate) fn create(new: &NewSession<'_>) -> Result<Created, Error> {
 fn make_room(user_id: Uuid) -> Result<(), Error> {
     let Some(limit) = settings::max_sessions_per_user() else { return Ok(()) };
     let user = sql_uuid(user_id);
-    let live = sql!(
-        "SELECT count(*) FROM mcp.sessions WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > clock_timestamp()"
-    );
-    let count = || first(live, &[user.into()], |row| required::<i64>(&row, 1)).map(Option::unwrap_or_default);
-    if count()? < limit {
-        return Ok(());
-    }
-    // One at a time per user from here on, or a hundred parallel sign-ins would each see room for one.
+    // One at a time per user until this commits, or a hundred parallel sign-ins would each see room for all of them.
     run(
         sql!("SELECT pg_advisory_xact_lock(hashtextextended('mcp.sessions ' || $1::text, 0))"),
         &[user.into()],
     )?;
+    let live = first(
+        sql!(
+            "SELECT count(*) FROM mcp.sessions
+              WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > clock_timestamp()"
+        ),
+        &[user.into()],
+        |row| required::<i64>(&row, 1),
+    )?;
+    if live.is_none_or(|live| live < limit) {
+        return Ok(());
+    }
     let displaced = all(
         sql!(
             "UPDATE mcp.sessions AS s SET revoked_at = clock_timestamp(), revoked_reason = 'session limit'

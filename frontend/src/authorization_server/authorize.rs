@@ -213,9 +213,11 @@ fn check(query: &Query, resource: &str) -> Result<(Vec<String>, String), Refusal
         query.get(name).map_err(|fault| match fault {
             QueryFault::Repeated(_) => refusal("invalid_request", "A parameter is repeated."),
             QueryFault::TooLong(_) => refusal("invalid_request", "A parameter is too long."),
+            QueryFault::Control(_) => refusal("invalid_request", "A parameter has control characters in it."),
         })
     };
     get("state")?;
+    get("login_hint")?;
     for name in ["request", "request_uri"] {
         if get(name)?.is_some() {
             let error = if name == "request" { "request_not_supported" } else { "request_uri_not_supported" };

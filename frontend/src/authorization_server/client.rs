@@ -21,6 +21,8 @@ pub struct Client {
     pub name: String,
     /// The host that publishes its document, where it has one: all that is known for certain of who it is.
     pub publisher: Option<String>,
+    /// Whether others know its id: all do, but for one that registered itself and got an id of its own.
+    is_well_known: bool,
     redirect_uris: Vec<String>,
     consented: Option<Vec<String>>,
     offered: Vec<String>,
@@ -52,6 +54,7 @@ impl Client {
                 .strip_prefix(DOCUMENT)
                 .and_then(|rest| rest.split(['/', '?']).next())
                 .map(str::to_owned),
+            is_well_known: !known.dynamic,
             redirect_uris: redirect_uris.ok_or_else(unknown)?,
             consented: known.consented,
             offered: known.offered,
@@ -72,10 +75,10 @@ impl Client {
 
     /// Whether somebody in this browser has let it have all of these scopes at this place already.
     ///
-    /// Not where anybody on the visitor's computer could be this client: its id is public, and so is the way back to it
+    /// Not where anybody on the visitor's device could be this client: its id is public, and so is the way back to it
     /// (RFC 8252 §8.6).
     pub fn may_pass(&self, redirect: &RedirectUri<'_>, scopes: &[String]) -> bool {
-        let impersonable = self.publisher.is_some() && redirect.is_loopback();
+        let impersonable = self.is_well_known && redirect.is_local();
         !impersonable
             && self.consented.as_ref().is_some_and(|given| scopes.iter().all(|scope| given.contains(scope)))
     }
@@ -157,10 +160,11 @@ mod tests {
 
     #[test]
     fn consent_is_asked_again_where_anybody_could_be_the_client() {
-        let client = |publisher: Option<&str>, consented: Option<&[&str]>| Client {
+        let client = |is_well_known: bool, consented: Option<&[&str]>| Client {
             id: String::new(),
             name: String::new(),
-            publisher: publisher.map(str::to_owned),
+            publisher: None,
+            is_well_known,
             redirect_uris: Vec::new(),
             consented: consented.map(|scopes| scopes.iter().map(|scope| (*scope).to_owned()).collect()),
             offered: vec!["notes:write".into()],
@@ -168,13 +172,17 @@ mod tests {
         let web = RedirectUri::parse("https://app.example.com/cb").unwrap();
         let local = RedirectUri::parse("http://127.0.0.1:1/cb").unwrap();
         let scopes = ["mcp".to_owned()];
-        assert!(client(None, Some(&["mcp", "a"])).may_pass(&local, &scopes));
-        assert!(client(Some("app.example.com"), Some(&["mcp"])).may_pass(&web, &scopes));
-        assert!(!client(Some("app.example.com"), Some(&["mcp"])).may_pass(&local, &scopes));
-        assert!(!client(None, Some(&["a"])).may_pass(&web, &scopes));
-        assert!(!client(None, Some(&[])).may_pass(&web, &scopes));
-        assert!(!client(None, None).may_pass(&web, &scopes));
+        let private = RedirectUri::parse("com.example.app:/cb").unwrap();
+        for uri in [&web, &local, &private] {
+            assert!(client(false, Some(&["mcp", "a"])).may_pass(uri, &scopes));
+            assert!(!client(false, Some(&["a"])).may_pass(uri, &scopes));
+            assert!(!client(false, Some(&[])).may_pass(uri, &scopes));
+            assert!(!client(false, None).may_pass(uri, &scopes));
+        }
+        assert!(client(true, Some(&["mcp"])).may_pass(&web, &scopes));
+        assert!(!client(true, Some(&["mcp"])).may_pass(&local, &scopes));
+        assert!(!client(true, Some(&["mcp"])).may_pass(&private, &scopes));
         let asked = ["openid", "notes:write", "mcp", "offline_access"].map(str::to_owned).to_vec();
-        assert_eq!(client(None, None).granted(asked), ["mcp", "notes:write"]);
+        assert_eq!(client(false, None).granted(asked), ["mcp", "notes:write"]);
     }
 }

@@ -60,6 +60,11 @@ impl<'a> RedirectUri<'a> {
         matches!(self.target, Target::Loopback(..))
     }
 
+    /// Whether it leads to a program on the visitor's own device, whichever way: another one there can be in its place.
+    pub fn is_local(&self) -> bool {
+        !matches!(self.target, Target::Web(_))
+    }
+
     /// The scheme, where it is an application's own.
     pub fn private_scheme(&self) -> Option<&'a str> {
         match self.target {

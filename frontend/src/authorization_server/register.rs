@@ -112,7 +112,9 @@ fn check<'a>(metadata: &'a Metadata, private_schemes: &[String]) -> Result<&'a [
 }
 
 fn is_web_page(uri: &str) -> bool {
-    uri.len() <= LONGEST_URI && url::Url::parse(uri).is_ok_and(|url| url.scheme() == "https")
+    uri.len() <= LONGEST_URI
+        && uri.bytes().all(|byte| byte.is_ascii_graphic())
+        && url::Url::parse(uri).is_ok_and(|url| url.scheme() == "https")
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -175,7 +177,7 @@ mod tests {
     #[test]
     fn only_web_pages_are_linked() {
         assert!(is_web_page("https://app.example.com"));
-        for bad in ["javascript:alert(1)", "http://app.example.com", "app.example.com", ""] {
+        for bad in ["javascript:alert(1)", "http://app.example.com", "app.example.com", "", "https://a/\0"] {
             assert!(!is_web_page(bad), "{bad}");
         }
     }

@@ -11,8 +11,8 @@ use uuid::Uuid;
 use super::{Hidden, Sessions, answer, get};
 use crate::{database::DatabaseError, token::SessionToken};
 
-const FIND_CLIENT: &str =
-    "SELECT client_name, redirect_uris, consented_scopes, offered_scopes FROM mcp.find_client($1, $2, $3)";
+const FIND_CLIENT: &str = "SELECT client_name, redirect_uris, consented_scopes, offered_scopes, dynamic \
+                           FROM mcp.find_client($1, $2, $3)";
 const REGISTER: &str = "SELECT client_id, created_at FROM mcp.register_dynamic_client($1, $2, $3)";
 const ISSUE: &str = "SELECT status, code, consent_expires_at \
                      FROM mcp.issue_code(issuer => $1, subject => $2, oauth_data => $3, client_id => $4, \
@@ -39,6 +39,8 @@ pub struct KnownClient {
     pub consented: Option<Vec<String>>,
     /// The scopes that tools need.
     pub offered: Vec<String>,
+    /// Whether it registered itself, under an id that was made for it alone.
+    pub dynamic: bool,
 }
 
 /// A sign-in at the identity provider, to be turned into a code.
@@ -116,6 +118,7 @@ impl Sessions {
             redirect_uris: get(&row, 1)?,
             consented: get(&row, 2)?,
             offered: get(&row, 3)?,
+            dynamic: get(&row, 4)?,
         })
     }
 

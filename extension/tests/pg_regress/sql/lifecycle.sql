@@ -115,8 +115,8 @@ SELECT count(*) FROM mcp.sessions WHERE subject = 'dave' AND revoked_at IS NOT N
 SELECT count(*) FROM mcp.sealed_tokens WHERE encode(ciphertext, 'escape') LIKE '%secret%';
 -- Sign-ins under way.
 SET ROLE regress_auth;
-SELECT repeat('s', 43) AS state, repeat('b', 43) AS browser \gset
-SELECT mcp.begin_sign_in(:'state', :'browser', '{"nonce": "n"}') - now() BETWEEN '9 min' AND '11 min' AS ends;
+SELECT repeat('l', 43) AS state, repeat('b', 43) AS browser \gset
+SELECT ends - now() BETWEEN '9 min' AND '11 min' AS ends FROM mcp.begin_sign_in(:'state', :'browser', '{"nonce": "n"}') AS ends;
 SELECT * FROM mcp.finish_sign_in(:'state', 'another browser');
 SELECT * FROM mcp.finish_sign_in(:'state', NULL);
 SELECT * FROM mcp.finish_sign_in('another state', :'browser');

@@ -1,0 +1,131 @@
+//! What users do with their own sessions: see them, end them, have as many as they may.
+
+use anyhow::{Context, Result, ensure};
+use futures_util::future::try_join_all;
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+use tests::browser::Browser;
+use tests::oauth::{Client, LOOPBACK, Tokens};
+use tests::session::NewSession;
+use uuid::Uuid;
+
+use crate::grants::{assert_good, assert_refused, count, session_of};
+use crate::world::{self, Shared, Trials};
+
+pub fn tests(world: &Shared) -> Trials {
+    world::tests![world;
+        checklist_52_limit_of_sessions_holds_under_parallel_sign_ins,
+        checklist_52_oldest_session_makes_room,
+        checklist_53_users_see_and_end_their_own_sessions_alone,
+    ]
+}
+
+async fn checklist_52_limit_of_sessions_holds_under_parallel_sign_ins(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let limit = format!("ALTER DATABASE {} SET mcp.max_sessions_per_user = 5", database.name());
+    database.superuser().await?.batch_execute(&limit).await?;
+    // None of them sees the others' sessions before they are committed.
+    let logins = try_join_all((0..20).map(|_| database.auth())).await?;
+    try_join_all(logins.iter().map(|auth| async move {
+        for _ in 0..5 {
+            NewSession::of("alice").create(auth).await?;
+        }
+        Ok::<_, anyhow::Error>(())
+    }))
+    .await?;
+    let live = "SELECT count(*) FROM mcp.sessions WHERE revoked_at IS NULL";
+    assert_eq!(count(&database, live).await?, 5);
+    let displaced = "SELECT count(*) FROM mcp.audit_log WHERE event = 'displace'";
+    assert_eq!(count(&database, displaced).await?, 95);
+    let keys = "SELECT count(DISTINCT session_id) FROM mcp.wrapped_keys";
+    assert_eq!(count(&database, keys).await?, 5, "the others are shredded");
+    Ok(())
+}
+
+async fn checklist_52_oldest_session_makes_room(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let limit = format!("ALTER DATABASE {} SET mcp.max_sessions_per_user = 3", database.name());
+    database.superuser().await?.batch_execute(&limit).await?;
+    let (frontend, _stub) = world.stubbed(&database).await?;
+    let client = Client::register(&frontend.url(), LOOPBACK).await?;
+    let mut signed_in = Vec::new();
+    for _ in 0..5 {
+        signed_in.push(client.sign_in(&Browser::new(), "alice@example.com", "mcp").await?);
+    }
+    let other = client.sign_in(&Browser::new(), "bob@example.com", "mcp").await?;
+    for (number, tokens) in signed_in.iter().enumerate() {
+        if number < 2 {
+            assert_refused(&frontend.url(), &tokens.access, "revoked").await?;
+        } else {
+            assert_good(&frontend.url(), tokens, "alice@example.com").await?;
+        }
+    }
+    assert_good(&frontend.url(), &other, "bob@example.com").await
+}
+
+async fn checklist_53_users_see_and_end_their_own_sessions_alone(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (frontend, _stub) = world.stubbed(&database).await?;
+    let url = frontend.url();
+    let client = Client::register(&url, LOOPBACK).await?;
+    let mut mine = Vec::new();
+    for _ in 0..3 {
+        mine.push(client.sign_in(&Browser::new(), "alice@example.com", "mcp").await?);
+    }
+    let bobs = client.sign_in(&Browser::new(), "bob@example.com", "mcp").await?;
+    let http = reqwest::Client::new();
+    let request = |method: Method, path: String, tokens: &Tokens| {
+        http.request(method, format!("{url}{path}")).bearer_auth(&tokens.access).send()
+    };
+
+    let list = request(Method::GET, "/auth/sessions".into(), &mine[0]).await?;
+    assert_eq!(list.status(), StatusCode::OK);
+    assert_eq!(list.headers()["cache-control"], "no-store");
+    let text = list.text().await?;
+    for secret in mine.iter().chain([&bobs]).flat_map(|tokens| [&tokens.access, &tokens.refresh]) {
+        ensure!(!text.contains(secret.as_str()), "a secret in the list");
+    }
+    let list: Value = serde_json::from_str(&text)?;
+    let ids: Vec<Uuid> = list["sessions"]
+        .as_array()
+        .context("a list")?
+        .iter()
+        .map(|session| Ok(session["session_id"].as_str().context("an id")?.parse()?))
+        .collect::<Result<_>>()?;
+    assert_eq!(ids.len(), 3, "{list}");
+    assert_eq!(ids[0], session_of(&mine[0].access)?, "this one first");
+    ensure!(!ids.contains(&session_of(&bobs.access)?), "{list}");
+    // An id is a name and no key.
+    for id in &ids {
+        let answer = http.get(format!("{url}/auth/session")).bearer_auth(id).send().await?;
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+    }
+
+    // Somebody else's, one that never was, and what is no id: one answer.
+    let mut answers = Vec::new();
+    for id in [session_of(&bobs.access)?.to_string(), Uuid::new_v4().to_string(), "x".into(), "%00".into()] {
+        let answer = request(Method::DELETE, format!("/auth/sessions/{id}"), &mine[0]).await?;
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{id}");
+        let mut body: Value = answer.json().await?;
+        body["request_id"].take();
+        answers.push(body);
+    }
+    ensure!(answers.iter().all(|answer| answer == &answers[0]), "{answers:?}");
+    assert_good(&url, &bobs, "bob@example.com").await?;
+    for (method, path) in [(Method::GET, "/auth/sessions"), (Method::DELETE, "/auth/sessions")] {
+        let answer = http.request(method, format!("{url}{path}")).send().await?;
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+    }
+
+    let one = session_of(&mine[1].access)?;
+    let ended = request(Method::DELETE, format!("/auth/sessions/{one}"), &mine[0]).await?;
+    assert_eq!(ended.status(), StatusCode::OK);
+    assert_refused(&url, &mine[1].access, "revoked").await?;
+    let again = request(Method::DELETE, format!("/auth/sessions/{one}"), &mine[0]).await?;
+    assert_eq!(again.status(), StatusCode::NOT_FOUND);
+    let others: Value = request(Method::DELETE, "/auth/sessions".into(), &mine[0]).await?.json().await?;
+    assert_eq!(others["ended"], 1);
+    assert_refused(&url, &mine[2].access, "revoked").await?;
+    assert_good(&url, &mine[0], "alice@example.com").await?;
+    assert_good(&url, &bobs, "bob@example.com").await
+}
