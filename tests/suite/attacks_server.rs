@@ -416,7 +416,11 @@ async fn attack_a24_no_way_back_into_the_server(world: &Shared) -> Result<()> {
             "CREATE EXTENSION dblink; CREATE EXTENSION postgres_fdw;
              CREATE SERVER loopback FOREIGN DATA WRAPPER postgres_fdw
                  OPTIONS (host '{directory}', port '{port}', dbname '{name}');
-             CREATE USER MAPPING FOR PUBLIC SERVER loopback OPTIONS (user 'mcp_frontend_auth');",
+             CREATE USER MAPPING FOR PUBLIC SERVER loopback OPTIONS (user 'mcp_frontend_auth');
+             -- Somebody left a door: a table that leads back here as the login that mints sessions.
+             CREATE FOREIGN TABLE app.elsewhere_sessions (session_id uuid) SERVER loopback
+                 OPTIONS (schema_name 'mcp', table_name 'sessions');
+             GRANT SELECT ON app.elsewhere_sessions TO mcp_user;",
             directory = stage.database.cluster().directory().display(),
             port = stage.database.cluster().port(),
             name = stage.database.name(),
@@ -436,6 +440,7 @@ async fn attack_a24_no_way_back_into_the_server(world: &Shared) -> Result<()> {
                 format!("SELECT * FROM public.dblink('{connection}', 'SELECT 1') AS t(x int)"),
                 &["2F003", "08001"],
             ),
+            ("SELECT * FROM app.elsewhere_sessions".to_owned(), &["2F003"]),
             ("SELECT public.dblink_connect_u('dbname=postgres')".to_owned(), &["42501"]),
             ("SELECT public.dblink_connect('loopback')".to_owned(), &["2F003", "42501", "08001"]),
             (

@@ -9,6 +9,8 @@ mod attacks;
 mod attacks_server;
 mod bad_input;
 mod causes;
+mod checklist;
+mod checklist_http;
 mod expiry;
 mod hostile_provider;
 mod lifecycle;
@@ -17,7 +19,9 @@ mod no_secrets;
 mod pooler;
 mod pooling;
 mod sign_in;
+mod smuggling;
 mod survival;
+mod trojans;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -46,6 +50,8 @@ fn main() -> ExitCode {
     trials.extend(attacks_server::tests(&world));
     trials.extend(bad_input::tests(&world));
     trials.extend(causes::tests(&world));
+    trials.extend(checklist::tests(&world));
+    trials.extend(checklist_http::tests(&world));
     trials.extend(expiry::tests(&world));
     trials.extend(hostile_provider::tests(&world));
     trials.extend(lifecycle::tests(&world));
@@ -53,7 +59,9 @@ fn main() -> ExitCode {
     trials.extend(pooler::tests(&world));
     trials.extend(pooling::tests(&world));
     trials.extend(sign_in::tests(&world));
+    trials.extend(smuggling::tests(&world));
     trials.extend(survival::tests(&world));
+    trials.extend(trojans::tests(&world));
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Whatever was run, what it handed out is looked for.
     arguments.filter = None;
