@@ -18,6 +18,7 @@ mod mcp_calls;
 mod no_secrets;
 mod pooler;
 mod pooling;
+mod security_table;
 mod sign_in;
 mod smuggling;
 mod survival;
@@ -62,11 +63,14 @@ fn main() -> ExitCode {
     trials.extend(smuggling::tests(&world));
     trials.extend(survival::tests(&world));
     trials.extend(trojans::tests(&world));
+    let last = no_secrets::tests(&world);
+    let names: Vec<_> = trials.iter().chain(&last).map(|trial| trial.name().to_owned()).collect();
+    trials.push(security_table::trial(names.clone()));
+    let whole = !arguments.list && arguments.filter.is_none() && arguments.skip.is_empty();
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Whatever was run, what it handed out is looked for.
     arguments.filter = None;
-    let secrets =
-        if arguments.list { None } else { Some(libtest_mimic::run(&arguments, no_secrets::tests(&world))) };
+    let secrets = if arguments.list { None } else { Some(libtest_mimic::run(&arguments, last)) };
     let parts = std::iter::once(conclusion).chain(secrets);
     let (passed, failed) =
         parts.fold((0, 0), |(passed, failed), part| (passed + part.num_passed, failed + part.num_failed));
@@ -74,6 +78,11 @@ fn main() -> ExitCode {
     drop(world);
     if arguments.list {
         return ExitCode::SUCCESS;
+    }
+    if let Ok(counts) = security_table::counts(&names)
+        && whole
+    {
+        println!("security table: {counts}, {}", if failed == 0 { "all passed" } else { "not all passed" });
     }
     println!(
         "test result: {}. {passed} passed; {failed} failed; all in all",

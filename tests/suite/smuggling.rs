@@ -128,7 +128,13 @@ async fn checklist_27_no_second_request_is_smuggled_in(world: &Shared) -> Result
     for (lines, body) in &cases {
         let answer = exchange(&frontend, format!("{}{body}{last}", head(lines)).as_bytes()).await?;
         let said = statuses(&answer);
-        ensure!(said.len() <= 2, "{lines:?}, {:?}: answered {said:?}", &body[..10]);
+        // With both lengths the connection ends with the answer (RFC 9112, section 6.1).
+        let most = if lines.contains("Content-Length") && lines.contains("Transfer-Encoding: chunked") {
+            1
+        } else {
+            2
+        };
+        ensure!(said.len() <= most, "{lines:?}, {:?}: answered {said:?}", &body[..10]);
         ensure!(
             status(&auth, &token).await? == "active",
             "{lines:?}, {:?}: the hidden request was served",
