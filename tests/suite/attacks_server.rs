@@ -3,8 +3,9 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use tests::hygiene;
 use tests::mcp::text_blocks;
-use tests::session::{call_tool, sqlstate};
+use tests::session::{call_tool, call_tool_unwatched, sqlstate};
 use tokio_postgres::{Client, SimpleQueryMessage};
 use uuid::Uuid;
 
@@ -22,6 +23,7 @@ pub fn tests(world: &Shared) -> Trials {
         attack_a15_an_identity_is_in_no_index_and_no_stored_column,
         attack_a16_maintenance_runs_as_nobody,
         attack_a16_the_worker_cleans_up_as_nobody,
+        attack_a21_an_unrestricted_tool_leaves_what_it_was_freed_for,
         attack_a23_a_snapshot_carries_no_identity,
         attack_a24_no_way_back_into_the_server,
         attack_a25_libraries_are_not_loaded,
@@ -385,6 +387,36 @@ async fn attack_a16_the_worker_cleans_up_as_nobody(world: &Shared) -> Result<()>
     assert_eq!(cleaned.get::<_, i64>(0), 1);
     let swept = stage.superuser.query("SELECT who FROM app.swept", &[]).await?;
     ensure!(swept.len() == 1 && swept[0].get::<_, Option<Uuid>>(0).is_none(), "somebody cleaned up");
+    Ok(())
+}
+
+/// A limit that is documented: whoever exposes a tool without the restriction lets it keep these three.
+async fn attack_a21_an_unrestricted_tool_leaves_what_it_was_freed_for(world: &Shared) -> Result<()> {
+    let stage = Stage::set(world).await?;
+    unrestricted(&stage).await?;
+    for (statement, kept) in [
+        ("CREATE TEMP TABLE a21 (x integer)", Some("temporary")),
+        ("PREPARE a21 AS SELECT 1", Some("statements")),
+        ("LISTEN a21", Some("channels")),
+        ("SELECT set_config('search_path', 'evil', false)", None),
+        ("SET statement_timeout = 1", None),
+        ("DECLARE a21 CURSOR WITH HOLD FOR SELECT 1", None),
+        ("SELECT pg_advisory_lock(21)", None),
+        ("SELECT setseed(0.42)", None),
+    ] {
+        let exec = stage.database.exec().await?;
+        let tool = json!({"statement": statement});
+        let result = call_tool_unwatched(&exec, &stage.alice.token, "try_free", tool).await?;
+        ensure!(result["isError"] != true, "{statement}: {result}");
+        let left = hygiene::state_of(&exec).await?;
+        let left: Vec<_> = left.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+        ensure!(left == kept.into_iter().collect::<Vec<_>>(), "{statement} left {left:?}");
+        // None of the three is in the way of the next tool, which finds its own table first.
+        let shadow = json!({"statement": "CREATE TEMP TABLE notes (id bigint, owner uuid, body text)"});
+        call_tool_unwatched(&exec, &stage.alice.token, "try_free", shadow).await?;
+        let next = call_tool_unwatched(&exec, &stage.bob.token, "list_notes", json!({})).await?;
+        assert_eq!(next["structuredContent"]["rows"][0]["body"], "of Bob");
+    }
     Ok(())
 }
 
