@@ -74,6 +74,7 @@ fn main() -> ExitCode {
     let parts = std::iter::once(conclusion).chain(secrets);
     let (passed, failed) =
         parts.fold((0, 0), |(passed, failed), part| (passed + part.num_passed, failed + part.num_failed));
+    println!("looked into {} connections for what was left there", world.looked());
     // Only now: what the clusters wrote has been read.
     drop(world);
     if arguments.list {
