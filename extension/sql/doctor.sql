@@ -46,7 +46,7 @@ settings (login, name, value, in_database) AS (
             LIMIT 1) AS own ON true
      WHERE p.name IN ('log_parameter_max_length', 'log_parameter_max_length_on_error', 'log_statement',
                       'log_min_duration_statement', 'log_min_duration_sample', 'log_transaction_sample_rate',
-                      'auto_explain.log_parameter_max_length', 'auto_explain.log_min_duration',
+                      'auto_explain.log_parameter_max_length', 'auto_explain.log_min_duration', 'auto_explain.log_verbose',
                       'pgaudit.log_parameter', 'synchronous_commit')
 ),
 -- What a tool can reach. What an extension brought is that one's to guard; ours has checks of its own.
@@ -518,6 +518,17 @@ SELECT CASE WHEN EXISTS (SELECT FROM settings AS o
  WHERE s.name IN ('log_parameter_max_length', 'log_parameter_max_length_on_error',
                   'auto_explain.log_parameter_max_length') AND s.value !~ '^0'
     OR s.name = 'pgaudit.log_parameter' AND s.value IN ('on', 'true', 'yes', '1')
+
+UNION ALL
+SELECT 'error', 'logged_parameters',
+       format('Plans of login %I are logged with the values of parameters, session tokens among them: auto_explain makes '
+              'them verbose.', l.name),
+       format('ALTER ROLE %I %sSET auto_explain.log_verbose = off;', l.name,
+              CASE WHEN s.in_database THEN format('IN DATABASE %I ', current_database()) ELSE '' END)
+  FROM settings AS s JOIN logins AS l ON l.oid = s.login
+ WHERE s.name = 'auto_explain.log_verbose' AND s.value IN ('on', 'true', 'yes', '1')
+   AND EXISTS (SELECT FROM settings AS o
+                WHERE o.login = s.login AND o.name = 'auto_explain.log_min_duration' AND o.value !~ '^-')
 
 -- What was answered must survive a crash.
 UNION ALL

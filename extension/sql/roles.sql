@@ -16,13 +16,23 @@ BEGIN
          WHERE r.rolname OPERATOR(pg_catalog.=) role_name::pg_catalog.name;
         IF NOT FOUND THEN
             EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN NOINHERIT', role_name);
-        ELSIF attributes.rolsuper OR attributes.rolbypassrls OR attributes.rolcreaterole OR attributes.rolreplication THEN
+        ELSIF attributes.rolsuper OR attributes.rolbypassrls OR attributes.rolcreaterole OR attributes.rolreplication
+              OR attributes.rolcanlogin THEN
             -- A role of this name that can do more than ours would carry everything that runs as it.
             RAISE EXCEPTION USING
                 ERRCODE = 'object_not_in_prerequisite_state',
                 MESSAGE = pg_catalog.format('role %I exists and is too powerful for mcp_sessions', role_name),
                 HINT = pg_catalog.format(
-                    'ALTER ROLE %I NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOREPLICATION, or rename it.', role_name);
+                    'ALTER ROLE %I NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOREPLICATION NOLOGIN, or rename it.',
+                    role_name);
+        ELSIF role_name OPERATOR(pg_catalog.=) 'mcp_owner'
+              AND EXISTS (SELECT FROM pg_catalog.pg_auth_members AS m JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) m.member
+                           WHERE m.roleid OPERATOR(pg_catalog.=) attributes.oid AND NOT r.rolsuper) THEN
+            -- Whoever made it beforehand may have put themselves into it.
+            RAISE EXCEPTION USING
+                ERRCODE = 'object_not_in_prerequisite_state',
+                MESSAGE = 'role mcp_owner exists and has members, who would own every session',
+                HINT = 'REVOKE mcp_owner FROM each of them; pg_auth_members has them.';
         END IF;
     END LOOP;
     IF EXISTS (SELECT FROM (VALUES (15, 20), (16, 16), (17, 12), (18, 7)) AS least (major, minor)

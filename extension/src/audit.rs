@@ -1,7 +1,8 @@
 //! The audit log: one append-only row for each thing that happened to a session. No secrets.
 
 use crate::error::Error;
-use crate::ids::sql_uuid;
+use crate::identity;
+use crate::ids::{rust_uuid, sql_uuid};
 use crate::owner::as_owner;
 use crate::session::Status;
 use crate::session::record::{Column, Record};
@@ -29,6 +30,8 @@ pub(crate) enum Event {
     CodeReplay,
     /// An operator forgot a client.
     RemoveClient,
+    /// A tool was called whose function is not what was exposed any more.
+    CallRefused,
 }
 
 impl Event {
@@ -45,6 +48,7 @@ impl Event {
             Event::Widen => "widen",
             Event::CodeReplay => "code_replay",
             Event::RemoveClient => "remove_client",
+            Event::CallRefused => "call_refused",
         }
     }
 }
@@ -74,11 +78,25 @@ pub(crate) fn record(
     Ok(())
 }
 
-/// Appends the row of a refused token. Not on a standby and not in a read-only transaction, where the refusal is all
-/// that can be done.
-pub(crate) fn refused(session: &Record, status: Status, proven: bool) -> Result<(), Error> {
+/// Not on a standby and not in a read-only transaction, where the refusal is all that can be done.
+fn can_write() -> bool {
     // SAFETY: reads backend-local state.
-    if unsafe { pg_sys::XactReadOnly || pg_sys::RecoveryInProgress() || pg_sys::IsInParallelMode() } {
+    unsafe { !(pg_sys::XactReadOnly || pg_sys::RecoveryInProgress() || pg_sys::IsInParallelMode()) }
+}
+
+/// Appends the row of a call that was refused to the armed session.
+pub(crate) fn call_refused(reason: &str) -> Result<(), Error> {
+    if !can_write() {
+        return Ok(());
+    }
+    let (session, user) = (rust_uuid(identity::armed_session()?), rust_uuid(identity::armed_user()?));
+    let client = identity::armed_client()?;
+    as_owner(|| record(Event::CallRefused, Some(session), Some(user), client.as_deref(), Some(reason)))
+}
+
+/// Appends the row of a refused token.
+pub(crate) fn refused(session: &Record, status: Status, proven: bool) -> Result<(), Error> {
+    if !can_write() {
         return Ok(());
     }
     let reason = if proven { status.as_str() } else { "wrong_secret" };

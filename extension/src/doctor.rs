@@ -206,7 +206,7 @@ mod unit {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn versions_below_the_floor_are_found() {
+    fn checklist_64_versions_below_the_floor_are_found() {
         for (major, floor) in FLOORS {
             assert!(outdated(major * 10_000 + floor).is_none());
             assert!(outdated(major * 10_000 + floor + 1).is_none());

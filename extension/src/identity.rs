@@ -206,6 +206,12 @@ pub(crate) fn armed_user() -> Result<pgrx::Uuid, Error> {
     required(|identity| identity.user_id)
 }
 
+/// The armed session's client. None where nobody is armed, and where it has none.
+pub(crate) fn armed_client() -> Result<Option<String>, Error> {
+    // SAFETY: the field is a text datum.
+    Ok(value(|identity| identity.client_id)?.and_then(|datum| unsafe { String::from_datum(datum, false) }))
+}
+
 fn required(field: fn(&Identity) -> Value) -> Result<pgrx::Uuid, Error> {
     match value(field)? {
         // SAFETY: both fields asked for are uuids.

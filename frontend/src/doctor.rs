@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_pooler_is_found() {
+    fn checklist_64_an_old_pooler_is_found() {
         let severity =
             |version: &str| pooler("DATABASE_URL", &Ok(version.into())).map(|found| found.severity);
         for old in ["PgBouncer 1.18.0", "PgBouncer 1.26.0", "PgBouncer 1.9.1", "PgBouncer"] {

@@ -216,7 +216,10 @@ impl Cluster {
         let superuser = self.superuser("postgres").await?;
         // The statements that carry the password must not reach the log; what else does is the point of the suite.
         superuser
-            .batch_execute("SET log_statement = 'none'; SET log_min_duration_statement = -1; SET log_min_error_statement = 'panic'")
+            .batch_execute(
+                "SET log_statement = 'none'; SET log_min_duration_statement = -1; SET log_min_error_statement = 'panic';
+                 SET pg_stat_statements.track_utility = off",
+            )
             .await?;
         for login in LOGINS {
             superuser
@@ -264,6 +267,11 @@ impl Cluster {
             .dbname(database)
             .connect_timeout(Duration::from_secs(10));
         connect(&config).await
+    }
+
+    /// The password of all of [`LOGINS`].
+    pub fn password(&self) -> &str {
+        &self.password
     }
 
     /// The connection string of one of [`LOGINS`].

@@ -38,11 +38,14 @@ pub fn tests(world: &Shared) -> Trials {
         attack_a17_statement_timeout_leaves_nothing,
         attack_a17_cancel_leaves_nothing,
         attack_a17_terminated_backend_leaves_nothing,
+        attack_a17_exhausted_memory_leaves_nothing,
+        attack_a17_tools_signal_nobody,
         attack_a18_tools_do_not_sign_in,
         attack_a19_tools_do_not_call_tools,
         attack_a20_tools_create_nothing,
         attack_a21_settings_of_a_tool_end_with_it,
         attack_a21_nothing_of_a_tool_stays_in_the_backend,
+        attack_a21_numbers_of_a_tool_are_not_the_next_ones,
         attack_a22_search_path_changes_nothing,
     ]
 }
@@ -151,6 +154,8 @@ fn forgeries(victim: &Session) -> Vec<String> {
             format!("SELECT set_config('{name}', '{value}', false)"),
             format!("SELECT set_config('{name}', '{value}', true)"),
             format!("RESET {dotted}"),
+            // The view of the settings takes updates.
+            format!("UPDATE pg_settings SET setting = '{value}' WHERE name = '{name}'"),
             format!("DO $do$ BEGIN PERFORM set_config('{name}', '{value}', false); END $do$"),
         ]);
     }
@@ -248,7 +253,16 @@ async fn attack_a03_no_route_leads_to_another_role(world: &Shared) -> Result<()>
              SET ROLE {helper};
              CREATE FUNCTION app.definer(statement text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
                  AS $$ BEGIN EXECUTE statement; END $$;
-             RESET ROLE;"
+             CREATE FUNCTION app.definer_obeys() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+                 AS $$ BEGIN EXECUTE NEW.statement; RETURN NEW; END $$;
+             RESET ROLE;
+             CREATE FUNCTION app.obeys() RETURNS trigger LANGUAGE plpgsql
+                 AS $$ BEGIN EXECUTE NEW.statement; RETURN NEW; END $$;
+             CREATE TABLE app.orders (statement text);
+             CREATE TABLE app.definer_orders (statement text);
+             GRANT INSERT ON app.orders, app.definer_orders TO mcp_user;
+             CREATE TRIGGER obeys AFTER INSERT ON app.orders FOR EACH ROW EXECUTE FUNCTION app.obeys();
+             CREATE TRIGGER obeys BEFORE INSERT ON app.definer_orders FOR EACH ROW EXECUTE FUNCTION app.definer_obeys();"
         ))
         .await?;
 
@@ -264,6 +278,9 @@ async fn attack_a03_no_route_leads_to_another_role(world: &Shared) -> Result<()>
             format!("SELECT set_config('session_authorization', '{role}', true)"),
             format!("SELECT app.definer('SET LOCAL ROLE {role}')"),
             format!("SELECT app.definer($$SELECT set_config('role', '{role}', true)$$)"),
+            format!("INSERT INTO app.orders VALUES ('SET LOCAL ROLE {role}')"),
+            format!("INSERT INTO app.definer_orders VALUES ('SET LOCAL ROLE {role}')"),
+            format!("INSERT INTO app.definer_orders VALUES ($$SELECT set_config('role', '{role}', true)$$)"),
         ]);
     }
     routes.extend(
@@ -276,6 +293,8 @@ async fn attack_a03_no_route_leads_to_another_role(world: &Shared) -> Result<()>
             "SELECT app.with_set_authorization()",
             "SELECT app.definer('RESET ROLE')",
             "SELECT app.definer('SET ROLE NONE')",
+            "INSERT INTO app.orders VALUES ('RESET ROLE')",
+            "INSERT INTO app.definer_orders VALUES ('RESET SESSION AUTHORIZATION')",
         ]
         .map(str::to_owned),
     );
@@ -661,6 +680,52 @@ async fn attack_a17_terminated_backend_leaves_nothing(world: &Shared) -> Result<
     Ok(())
 }
 
+async fn attack_a17_exhausted_memory_leaves_nothing(world: &Shared) -> Result<()> {
+    let stage = Stage::set(world).await?;
+    stage
+        .superuser
+        .batch_execute(
+            "SET ROLE app_owner;
+             CREATE FUNCTION app.endless(depth integer) RETURNS integer LANGUAGE plpgsql
+                 AS $$ BEGIN RETURN app.endless(depth + 1); END $$;
+             RESET ROLE",
+        )
+        .await?;
+    for (statement, state) in [
+        ("SELECT repeat(repeat('x', 1000000), 2000)", "54000"),
+        ("SELECT array_fill(0, ARRAY[500000000])", "54000"),
+        ("SELECT app.endless(0)", "54001"),
+    ] {
+        // Caught, the tool goes on as who it is; not caught, the call ends, and the backend is as it was.
+        let after = stage.inject(statement).await?;
+        assert_eq!(after["sqlstate"], state, "{statement}");
+        stage.still_alice(statement, &after)?;
+        let outcome =
+            call_tool(&stage.exec, &stage.alice.token, "run", json!({"statement": statement})).await;
+        match outcome {
+            Ok(result) => ensure!(result["isError"] == true, "{statement}: {result}"),
+            Err(error) => ensure!(error.code().is_some_and(|code| code.code() == state), "{error}"),
+        }
+        stage.clean(&stage.exec, "mcp_frontend_exec", statement).await?;
+        let result = call_tool(&stage.exec, &stage.bob.token, "list_notes", json!({})).await?;
+        assert_eq!(result["structuredContent"]["rows"][0]["body"], "of Bob");
+    }
+    Ok(())
+}
+
+async fn attack_a17_tools_signal_nobody(world: &Shared) -> Result<()> {
+    let stage = Stage::set(world).await?;
+    // Its own backend, another of the same login, one of the other login, one of the superuser.
+    for client in [&stage.exec, &stage.database.exec().await?, &stage.auth, &stage.superuser] {
+        let backend = backend_of(client).await?;
+        for signal in ["pg_cancel_backend", "pg_terminate_backend"] {
+            stage.refused(&format!("SELECT {signal}({backend})"), &["42501"]).await?;
+        }
+        client.batch_execute("SELECT 1").await?;
+    }
+    Ok(())
+}
+
 async fn attack_a18_tools_do_not_sign_in(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
     // The stolen token travels as a setting, so that not even a failing statement repeats it.
@@ -751,6 +816,9 @@ async fn attack_a20_tools_create_nothing(world: &Shared) -> Result<()> {
             format!("CREATE DOMAIN {schema}trap AS uuid"),
             format!("CREATE VIEW {schema}notes AS SELECT 1"),
             format!("CREATE SEQUENCE {schema}trap"),
+            format!("CREATE AGGREGATE {schema}trap(integer) (SFUNC = int4pl, STYPE = integer)"),
+            format!("CREATE COLLATION {schema}trap FROM \"C\""),
+            format!("CREATE TEXT SEARCH DICTIONARY {schema}trap (TEMPLATE = simple)"),
             format!(
                 "CREATE OPERATOR {schema}= (LEFTARG = uuid, RIGHTARG = uuid, FUNCTION = pg_catalog.uuid_ne)"
             ),
@@ -760,6 +828,12 @@ async fn attack_a20_tools_create_nothing(world: &Shared) -> Result<()> {
     }
     for statement in [
         "CREATE TEMP TABLE notes (owner uuid, body text)",
+        "CREATE TEMP VIEW notes AS SELECT 1",
+        "CREATE TEMP SEQUENCE notes",
+        "SELECT 1 AS x INTO TEMP notes",
+        "CREATE CAST (uuid AS bigint) WITH INOUT AS IMPLICIT",
+        "CREATE EVENT TRIGGER t ON ddl_command_end EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE app_owner GRANT ALL ON TABLES TO PUBLIC",
         "CREATE SCHEMA evil",
         "CREATE ROLE evil",
         "CREATE EXTENSION plpgsql",
@@ -853,6 +927,41 @@ async fn attack_a21_nothing_of_a_tool_stays_in_the_backend(world: &Shared) -> Re
             let after = state_of(&stage.exec).await?;
             ensure!(after == before, "{statement} by {tool} left a trace: {}", difference(&before, &after));
         }
+    }
+    Ok(())
+}
+
+/// Two states of a backend that belong to no transaction: what sequences gave, and where random() goes on from.
+async fn attack_a21_numbers_of_a_tool_are_not_the_next_ones(world: &Shared) -> Result<()> {
+    let stage = Stage::set(world).await?;
+    stage
+        .superuser
+        .batch_execute(
+            "SET ROLE app_owner;
+             CREATE SEQUENCE app.counter;
+             GRANT USAGE ON SEQUENCE app.counter TO mcp_user;
+             CREATE FUNCTION app.draw() RETURNS double precision LANGUAGE sql AS 'SELECT random()';
+             RESET ROLE;
+             SELECT mcp.expose_tool('app.draw()', name => 'draw')",
+        )
+        .await?;
+    for tool in ["try", "run"] {
+        let drawn = json!({"statement": "SELECT nextval('app.counter')"});
+        let result = call_tool(&stage.exec, &stage.alice.token, tool, drawn).await?;
+        ensure!(result["isError"] != true, "{result}");
+        let next = json!({"statement": "SELECT lastval()"});
+        let result = call_tool(&stage.exec, &stage.bob.token, "try", next).await?;
+        let after: Value = serde_json::from_str(&text_blocks(&result))?;
+        assert_eq!(after["sqlstate"], "55000", "Bob was told the number that Alice drew");
+    }
+    for statement in ["SELECT setseed(0.42)", "SET seed = 0.42", "SELECT set_config('seed', '0.42', false)"] {
+        let mut drawn = Vec::new();
+        for _ in 0..2 {
+            stage.inject(statement).await?;
+            let result = call_tool(&stage.exec, &stage.bob.token, "draw", json!({})).await?;
+            drawn.push(text_blocks(&result));
+        }
+        ensure!(drawn[0] != drawn[1], "{statement}: Alice knows that Bob draws {}", drawn[0]);
     }
     Ok(())
 }

@@ -3,8 +3,9 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use tests::hygiene;
 use tests::mcp::text_blocks;
-use tests::session::{call_tool, sqlstate};
+use tests::session::{call_tool, call_tool_unwatched, sqlstate};
 use tokio_postgres::{Client, SimpleQueryMessage};
 use uuid::Uuid;
 
@@ -22,6 +23,7 @@ pub fn tests(world: &Shared) -> Trials {
         attack_a15_an_identity_is_in_no_index_and_no_stored_column,
         attack_a16_maintenance_runs_as_nobody,
         attack_a16_the_worker_cleans_up_as_nobody,
+        attack_a21_an_unrestricted_tool_leaves_what_it_was_freed_for,
         attack_a23_a_snapshot_carries_no_identity,
         attack_a24_no_way_back_into_the_server,
         attack_a25_libraries_are_not_loaded,
@@ -388,6 +390,36 @@ async fn attack_a16_the_worker_cleans_up_as_nobody(world: &Shared) -> Result<()>
     Ok(())
 }
 
+/// A limit that is documented: whoever exposes a tool without the restriction lets it keep these three.
+async fn attack_a21_an_unrestricted_tool_leaves_what_it_was_freed_for(world: &Shared) -> Result<()> {
+    let stage = Stage::set(world).await?;
+    unrestricted(&stage).await?;
+    for (statement, kept) in [
+        ("CREATE TEMP TABLE a21 (x integer)", Some("temporary")),
+        ("PREPARE a21 AS SELECT 1", Some("statements")),
+        ("LISTEN a21", Some("channels")),
+        ("SELECT set_config('search_path', 'evil', false)", None),
+        ("SET statement_timeout = 1", None),
+        ("DECLARE a21 CURSOR WITH HOLD FOR SELECT 1", None),
+        ("SELECT pg_advisory_lock(21)", None),
+        ("SELECT setseed(0.42)", None),
+    ] {
+        let exec = stage.database.exec().await?;
+        let tool = json!({"statement": statement});
+        let result = call_tool_unwatched(&exec, &stage.alice.token, "try_free", tool).await?;
+        ensure!(result["isError"] != true, "{statement}: {result}");
+        let left = hygiene::state_of(&exec).await?;
+        let left: Vec<_> = left.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+        ensure!(left == kept.into_iter().collect::<Vec<_>>(), "{statement} left {left:?}");
+        // None of the three is in the way of the next tool, which finds its own table first.
+        let shadow = json!({"statement": "CREATE TEMP TABLE notes (id bigint, owner uuid, body text)"});
+        call_tool_unwatched(&exec, &stage.alice.token, "try_free", shadow).await?;
+        let next = call_tool_unwatched(&exec, &stage.bob.token, "list_notes", json!({})).await?;
+        assert_eq!(next["structuredContent"]["rows"][0]["body"], "of Bob");
+    }
+    Ok(())
+}
+
 async fn attack_a23_a_snapshot_carries_no_identity(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
     let (one, two) = (stage.database.application().await?, stage.database.application().await?);
@@ -416,7 +448,11 @@ async fn attack_a24_no_way_back_into_the_server(world: &Shared) -> Result<()> {
             "CREATE EXTENSION dblink; CREATE EXTENSION postgres_fdw;
              CREATE SERVER loopback FOREIGN DATA WRAPPER postgres_fdw
                  OPTIONS (host '{directory}', port '{port}', dbname '{name}');
-             CREATE USER MAPPING FOR PUBLIC SERVER loopback OPTIONS (user 'mcp_frontend_auth');",
+             CREATE USER MAPPING FOR PUBLIC SERVER loopback OPTIONS (user 'mcp_frontend_auth');
+             -- Somebody left a door: a table that leads back here as the login that mints sessions.
+             CREATE FOREIGN TABLE app.elsewhere_sessions (session_id uuid) SERVER loopback
+                 OPTIONS (schema_name 'mcp', table_name 'sessions');
+             GRANT SELECT ON app.elsewhere_sessions TO mcp_user;",
             directory = stage.database.cluster().directory().display(),
             port = stage.database.cluster().port(),
             name = stage.database.name(),
@@ -436,6 +472,7 @@ async fn attack_a24_no_way_back_into_the_server(world: &Shared) -> Result<()> {
                 format!("SELECT * FROM public.dblink('{connection}', 'SELECT 1') AS t(x int)"),
                 &["2F003", "08001"],
             ),
+            ("SELECT * FROM app.elsewhere_sessions".to_owned(), &["2F003"]),
             ("SELECT public.dblink_connect_u('dbname=postgres')".to_owned(), &["42501"]),
             ("SELECT public.dblink_connect('loopback')".to_owned(), &["2F003", "42501", "08001"]),
             (

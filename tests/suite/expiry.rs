@@ -20,13 +20,13 @@ pub fn tests(world: &Shared) -> Trials {
     world::tests![world;
         use_slides_the_expiry,
         use_soon_after_use_writes_nothing,
-        idleness_ends_a_session,
-        absolute_limit_ends_a_session_however_much_it_is_used,
-        sliding_stops_at_the_absolute_limit,
+        checklist_42_idleness_ends_a_session,
+        checklist_42_absolute_limit_ends_a_session_however_much_it_is_used,
+        checklist_42_sliding_stops_at_the_absolute_limit,
         revoked_between_two_calls,
         checklist_53_revoked_by_the_user_between_two_calls,
         each_end_is_named_to_the_client,
-        ended_sessions_never_come_back,
+        checklist_43_ended_sessions_never_come_back,
         touch_and_lookup_agree,
         identity_lasts_as_long_as_the_token_that_armed_it,
         touching_another_session_extends_no_identity,
@@ -118,7 +118,7 @@ async fn use_soon_after_use_writes_nothing(world: &Shared) -> Result<()> {
     Ok(())
 }
 
-async fn idleness_ends_a_session(world: &Shared) -> Result<()> {
+async fn checklist_42_idleness_ends_a_session(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let frontend = world.frontend(&database).await?;
     let auth = database.auth().await?;
@@ -129,7 +129,7 @@ async fn idleness_ends_a_session(world: &Shared) -> Result<()> {
     assert_ended(&whoami(&frontend, &session).await?, "expired")
 }
 
-async fn absolute_limit_ends_a_session_however_much_it_is_used(world: &Shared) -> Result<()> {
+async fn checklist_42_absolute_limit_ends_a_session_however_much_it_is_used(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let frontend = world.frontend(&database).await?;
     let auth = database.auth().await?;
@@ -146,7 +146,7 @@ async fn absolute_limit_ends_a_session_however_much_it_is_used(world: &Shared) -
     assert_ended(&whoami(&frontend, &session).await?, "expired")
 }
 
-async fn sliding_stops_at_the_absolute_limit(world: &Shared) -> Result<()> {
+async fn checklist_42_sliding_stops_at_the_absolute_limit(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let auth = database.auth().await?;
     let new = NewSession {
@@ -297,7 +297,7 @@ async fn each_end_is_named_to_the_client(world: &Shared) -> Result<()> {
     Ok(())
 }
 
-async fn ended_sessions_never_come_back(world: &Shared) -> Result<()> {
+async fn checklist_43_ended_sessions_never_come_back(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let auth = database.auth().await?;
     let session = NewSession::of("alice").refreshable("client").create(&auth).await?;

@@ -30,11 +30,11 @@ pub fn tests(world: &Shared) -> Trials {
         discovery_that_fails_is_a_503,
         discovery_of_another_issuer_is_refused,
         key_set_that_fails_is_a_503,
-        forged_signatures_sign_nobody_in,
-        forged_claims_sign_nobody_in,
-        missing_claims_sign_nobody_in,
+        checklist_13_forged_signatures_sign_nobody_in,
+        checklist_13_forged_claims_sign_nobody_in,
+        checklist_13_missing_claims_sign_nobody_in,
         workos_faults_sign_nobody_in,
-        workos_forged_access_tokens_sign_nobody_in,
+        checklist_13_workos_forged_access_tokens_sign_nobody_in,
         redirects_of_the_token_endpoint_are_not_followed,
         liveness_does_not_depend_on_the_provider,
     ]
@@ -267,11 +267,11 @@ fn without(name: &'static str) -> Case {
     (format!("no {name}"), Box::new(move |stub| stub.forge(move |claims| drop(claims.remove(name)))))
 }
 
-async fn forged_signatures_sign_nobody_in(world: &Shared) -> Result<()> {
+async fn checklist_13_forged_signatures_sign_nobody_in(world: &Shared) -> Result<()> {
     assert_token_refused(world, signing_cases(), false).await
 }
 
-async fn forged_claims_sign_nobody_in(world: &Shared) -> Result<()> {
+async fn checklist_13_forged_claims_sign_nobody_in(world: &Shared) -> Result<()> {
     let issuer_with_slash: Case = (
         "iss with a slash".to_owned(),
         Box::new(|stub| {
@@ -303,7 +303,7 @@ async fn forged_claims_sign_nobody_in(world: &Shared) -> Result<()> {
     assert_token_refused(world, cases, false).await
 }
 
-async fn missing_claims_sign_nobody_in(world: &Shared) -> Result<()> {
+async fn checklist_13_missing_claims_sign_nobody_in(world: &Shared) -> Result<()> {
     let cases = ["iss", "aud", "sub", "exp", "nonce"].map(without).into();
     assert_token_refused(world, cases, false).await
 }
@@ -345,7 +345,7 @@ async fn workos_faults_sign_nobody_in(world: &Shared) -> Result<()> {
     Ok(())
 }
 
-async fn workos_forged_access_tokens_sign_nobody_in(world: &Shared) -> Result<()> {
+async fn checklist_13_workos_forged_access_tokens_sign_nobody_in(world: &Shared) -> Result<()> {
     let mut cases = signing_cases();
     cases.extend([
         claim("iss", json!("https://accounts.other.test")),

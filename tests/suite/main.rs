@@ -14,9 +14,11 @@ mod bad_input;
 mod cancellation;
 mod causes;
 mod changes;
+mod checklist;
+mod checklist_http;
 mod client_documents;
-mod doctor;
 mod consent;
+mod doctor;
 mod expiry;
 mod fuzz;
 mod grants;
@@ -25,26 +27,26 @@ mod http_surface;
 mod lifecycle;
 mod mcp_calls;
 mod no_secrets;
+mod oauth_survival;
 mod official_clients;
+mod own_sessions;
 mod pages;
 mod pooler;
 mod pooling;
-mod rate_limits;
-mod refresh_tokens;
-mod replicas;
-mod rounds;
-mod oauth_survival;
-mod own_sessions;
-mod pooler;
-mod pooling;
 mod provider_answers;
+mod rate_limits;
 mod redirects;
 mod refresh_tokens;
 mod registration;
+mod replicas;
+mod rounds;
+mod security_table;
 mod sign_in;
+mod smuggling;
 mod step_up;
 mod survival;
 mod token_endpoint;
+mod trojans;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -81,6 +83,8 @@ fn main() -> ExitCode {
     trials.extend(changes::tests(&world));
     trials.extend(doctor::tests(&world));
     trials.extend(consent::tests(&world));
+    trials.extend(checklist::tests(&world));
+    trials.extend(checklist_http::tests(&world));
     trials.extend(expiry::tests(&world));
     trials.extend(fuzz::tests(&world));
     trials.extend(hostile_provider::tests(&world));
@@ -104,18 +108,29 @@ fn main() -> ExitCode {
     trials.extend(step_up::tests(&world));
     trials.extend(survival::tests(&world));
     trials.extend(token_endpoint::tests(&world));
+    trials.extend(smuggling::tests(&world));
+    trials.extend(trojans::tests(&world));
+    let last = no_secrets::tests(&world);
+    let names: Vec<_> = trials.iter().chain(&last).map(|trial| trial.name().to_owned()).collect();
+    trials.push(security_table::trial(names.clone()));
+    let whole = !arguments.list && arguments.filter.is_none() && arguments.skip.is_empty();
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Whatever was run, what it handed out is looked for.
     arguments.filter = None;
-    let secrets =
-        if arguments.list { None } else { Some(libtest_mimic::run(&arguments, no_secrets::tests(&world))) };
+    let secrets = if arguments.list { None } else { Some(libtest_mimic::run(&arguments, last)) };
     let parts = std::iter::once(conclusion).chain(secrets);
     let (passed, failed) =
         parts.fold((0, 0), |(passed, failed), part| (passed + part.num_passed, failed + part.num_failed));
+    println!("looked into {} connections for what was left there", world.looked());
     // Only now: what the clusters wrote has been read.
     drop(world);
     if arguments.list {
         return ExitCode::SUCCESS;
+    }
+    if let Ok(counts) = security_table::counts(&names)
+        && whole
+    {
+        println!("security table: {counts}, {}", if failed == 0 { "all passed" } else { "not all passed" });
     }
     println!(
         "test result: {}. {passed} passed; {failed} failed; all in all",

@@ -20,7 +20,7 @@ pub fn tests(world: &Shared) -> Trials {
         results_have_the_shape_of_their_type,
         tool_errors_carry_the_message_alone,
         read_only_tools_cannot_write,
-        foreign_origin_and_host_are_refused,
+        checklist_21_foreign_origin_and_host_are_refused,
         checklist_58_preflight_is_answered_before_authentication,
         metadata_of_the_protected_resource_is_served,
         checklist_59_other_methods_are_refused,
@@ -299,7 +299,7 @@ async fn read_only_tools_cannot_write(world: &Shared) -> Result<()> {
     Ok(())
 }
 
-async fn foreign_origin_and_host_are_refused(world: &Shared) -> Result<()> {
+async fn checklist_21_foreign_origin_and_host_are_refused(world: &Shared) -> Result<()> {
     let (frontend, token) = signed_in(world, &[]).await?;
     let client = || frontend.mcp(Era::Modern).with(Door::Bearer, &token);
     for origin in ["https://evil.test", "null", "http://127.0.0.1.evil.test", "http://127.0.0.1:1", "garbage"]
@@ -314,6 +314,15 @@ async fn foreign_origin_and_host_are_refused(world: &Shared) -> Result<()> {
         let anonymous = frontend.mcp(Era::Modern).header("host", host).call("whoami", json!({})).await?;
         assert_eq!(anonymous.status, StatusCode::FORBIDDEN);
     }
+    for method in [Method::GET, Method::DELETE, Method::POST] {
+        let answer = client().header("origin", "https://evil.test").bare(method.clone()).await?;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{method}: {}", answer.text);
+        let answer = client().header("host", "evil.test").bare(method.clone()).await?;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{method}: {}", answer.text);
+    }
+    // What a proxy says of the host opens no door that the host itself does not.
+    let named = client().header("host", "evil.test").header("x-forwarded-host", "127.0.0.1");
+    assert_eq!(named.call("whoami", json!({})).await?.status, StatusCode::FORBIDDEN);
     for headers in
         [("x-forwarded-host", "evil.test"), ("x-forwarded-proto", "https"), ("forwarded", "host=evil.test")]
     {

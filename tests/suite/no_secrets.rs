@@ -9,10 +9,10 @@ use tests::ledger::{self, Leak};
 use crate::world::{self, Shared, Trials};
 
 pub fn tests(world: &Shared) -> Trials {
-    world::tests![world; no_secret_in_any_log_dump_or_data_file]
+    world::tests![world; checklist_44_no_secret_in_any_log_dump_or_data_file]
 }
 
-async fn no_secret_in_any_log_dump_or_data_file(world: &Shared) -> Result<()> {
+async fn checklist_44_no_secret_in_any_log_dump_or_data_file(world: &Shared) -> Result<()> {
     let Some(cluster) = world.started_cluster() else {
         // A run that was filtered down to tests without a cluster handed nothing out.
         return Ok(());

@@ -146,7 +146,7 @@ async fn ten_thousand_sealed_calls_leave_the_backend_as_it_was(world: &Shared) -
                  AS 'SELECT sum(total_bytes)::bigint FROM pg_backend_memory_contexts'",
         )
         .await?;
-    let mut at_first = 0;
+    let (mut at_first, mut half_way) = (0, 0);
     for round in 0..CALLS {
         let user = &users[round % 2];
         let result = match round % 4 {
@@ -166,10 +166,15 @@ async fn ten_thousand_sealed_calls_leave_the_backend_as_it_was(world: &Shared) -
         if round == CALLS / 10 {
             at_first = memory().await?;
         }
+        if round == CALLS / 2 {
+            half_way = memory().await?;
+        }
     }
-    let kept = memory().await? - at_first;
+    // Memory comes in blocks, each twice the one before, and other tests make this backend read catalogs anew: what
+    // grows with the calls grows in both halves.
+    let kept = (memory().await? - half_way).min(half_way - at_first);
     let left = hygiene::state_of(&exec).await?;
     ensure!(left == json!({}), "ten thousand calls left {left}");
-    ensure!(kept < 256 * 1024, "nine thousand calls took {kept} bytes and kept them");
+    ensure!(kept < 128 * 1024, "four thousand calls took {kept} bytes and kept them");
     Ok(())
 }

@@ -17,7 +17,7 @@ pub fn tests(world: &Shared) -> Trials {
         workos_signs_in_and_tools_run_as_the_user,
         workos_organisation_role_and_permissions_become_claims,
         two_users_of_one_provider_are_two_users,
-        one_subject_at_two_issuers_is_two_users,
+        checklist_14_one_subject_at_two_issuers_is_two_users,
         init_answers_programs_and_browsers,
         callback_shows_people_a_page,
         checklist_30_callback_without_code_or_state_is_refused,
@@ -131,7 +131,7 @@ async fn two_users_of_one_provider_are_two_users(world: &Shared) -> Result<()> {
     Ok(())
 }
 
-async fn one_subject_at_two_issuers_is_two_users(world: &Shared) -> Result<()> {
+async fn checklist_14_one_subject_at_two_issuers_is_two_users(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let mut users = Vec::new();
     for _ in 0..2 {

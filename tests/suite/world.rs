@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ pub struct World {
     logs: PathBuf,
     _temporary: Option<TempDir>,
     kept: Mutex<u32>,
+    looked: AtomicUsize,
     // Last: the parts above end while their runtime still runs.
     runtime: Runtime,
 }
@@ -59,6 +61,7 @@ impl World {
             logs,
             _temporary: temporary,
             kept: Mutex::new(0),
+            looked: AtomicUsize::new(0),
             runtime: tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build()?,
         })
     }
@@ -130,6 +133,11 @@ impl World {
         &self.logs
     }
 
+    /// How many connections of programs were looked into for what they left there.
+    pub fn looked(&self) -> usize {
+        self.looked.load(Ordering::Relaxed)
+    }
+
     /// Copies the log of a cluster of one test before it goes.
     pub fn keep_log(&self, cluster: &Cluster) -> Result<PathBuf> {
         let number = {
@@ -147,7 +155,9 @@ impl World {
         let watched = TAPS.scope(RefCell::default(), async {
             body.await?;
             // The programs that the body started have ended with it.
-            nothing_left(TAPS.with(RefCell::take)).await
+            let looked = nothing_left(TAPS.with(RefCell::take)).await?;
+            self.looked.fetch_add(looked, Ordering::Relaxed);
+            Ok(())
         });
         let longest = LONGEST + crate::fuzz::duration();
         let outcome = self.runtime.block_on(async { tokio::time::timeout(longest, watched).await });
@@ -177,13 +187,16 @@ pub async fn pgbouncer(cluster: &Cluster, pool_size: usize) -> Result<PgBouncer>
     Ok(bouncer)
 }
 
-async fn nothing_left(taps: Vec<Tap>) -> Result<()> {
-    let mut left = Vec::new();
+/// How many connections were looked into, where nothing was left in any.
+async fn nothing_left(taps: Vec<Tap>) -> Result<usize> {
+    let (mut looked, mut left) = (0, Vec::new());
     for tap in taps {
-        left.extend(tap.findings().await?.1);
+        let (connections, findings) = tap.findings().await?;
+        looked += connections;
+        left.extend(findings);
     }
     ensure!(left.is_empty(), "{}", left.join("\n"));
-    Ok(())
+    Ok(looked)
 }
 
 /// The error with its causes, and where in the suite it arose, where a backtrace was taken.

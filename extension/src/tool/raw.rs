@@ -49,6 +49,11 @@ unsafe extern "C-unwind" {
     pub(super) fn numeric_out(call: FunctionCallInfo) -> Datum;
     pub(super) fn numeric_int8(call: FunctionCallInfo) -> Datum;
 
+    // commands/sequence.h, utils/fmgrprotos.h. Neither needs a handler: the first raises nothing, the second only on
+    // what is no number between -1 and 1.
+    pub(super) fn ResetSequenceCaches();
+    pub(super) fn setseed(call: FunctionCallInfo) -> Datum;
+
     // nodes/read.h, executor/executor.h
     pub(super) fn stringToNode(text: *const c_char) -> *mut c_void;
     pub(super) fn CreateExecutorState() -> *mut EState;

@@ -9,6 +9,7 @@ use super::request::Request;
 use super::result::Output;
 use super::sandbox::{self, Seal};
 use super::{Failure, arguments, binding, json, result, user};
+use crate::audit;
 use crate::error::Error;
 use crate::identity;
 use crate::jsonb::Jsonb;
@@ -53,7 +54,7 @@ pub(super) fn permitted(
 ) -> Result<Result<Rc<Callable>, Denied>, Error> {
     let Some(callable) = callable::find(&exposed.function)? else { return Ok(Err(Denied::Gone)) };
     if callable.function.owner != exposed.owner {
-        log_changed_owner(what, name, exposed, &callable.function.owner);
+        report_changed_owner(what, name, exposed, &callable.function.owner)?;
         return Ok(Err(Denied::Gone));
     }
     if let Some(scope) = &exposed.scope {
@@ -139,12 +140,15 @@ fn message(what: &str, failure: Failure, timeout: Option<Duration>) -> String {
     }
 }
 
-fn log_changed_owner(what: &str, name: &str, exposed: &Exposed, owner: &str) {
+/// To the server's log, for its operator, and to the audit log.
+fn report_changed_owner(what: &str, name: &str, exposed: &Exposed, owner: &str) -> Result<(), Error> {
     let message = format!(
         "{what} {name:?} is disabled: function {} belonged to {} when it was exposed and belongs to {owner} now",
         exposed.function, exposed.owner
     );
+    audit::call_refused(&message)?;
     ErrorReport::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, message, "")
         .set_hint(format!("Withdraw the {what}, and have the new owner expose the function again."))
         .report(PgLogLevel::LOG);
+    Ok(())
 }

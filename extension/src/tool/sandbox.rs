@@ -3,14 +3,14 @@
 //! The tool runs in a subtransaction, as `mcp_user`, in the security context that SECURITY DEFINER functions have: no
 //! SET ROLE, no SET SESSION AUTHORIZATION by any way. Unless its owner opted out, the context is also that of
 //! maintenance commands: no temporary tables, no LISTEN, no prepared statements, no cursors that outlive it. Settings it
-//! changes are set back, also those it changed for the session, and advisory locks it took are released. An error rolls
-//! back what it wrote and nothing else.
+//! changes are set back, also those it changed for the session, advisory locks it took are released, and what sequences
+//! and random() remember of it is forgotten. An error rolls back what it wrote and nothing else.
 
 use super::raised::{Raised, catch};
 use super::timer::Timer;
 use super::{Failure, raw, temporary};
 use crate::identity;
-use pgrx::pg_sys;
+use pgrx::prelude::*;
 use std::ffi::{CStr, CString, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
@@ -91,12 +91,27 @@ pub(super) fn run<T>(seal: &Seal, tool: impl FnOnce(&Sealed) -> Result<T, Failur
             pg_sys::RollbackAndReleaseCurrentSubTransaction();
         }
         temporary::refuse(false);
-        // Advisory locks of a session outlive commit and abort: whoever gets the connection next would hold them.
-        pg_sys::LockReleaseSession(pg_sys::USER_LOCKMETHOD as pg_sys::LOCKMETHODID);
+        forget();
         identity::seal(false);
         pg_sys::MemoryContextSwitchTo(home);
         pg_sys::CurrentResourceOwner = resources;
         outcome.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+}
+
+/// Takes from the backend what outlives commit and abort: whoever gets the connection next would hold the tool's locks,
+/// be told the numbers it drew, and draw random ones from where it set them to begin.
+///
+/// # Safety
+/// After the tool, outside of its subtransaction.
+unsafe fn forget() {
+    // SAFETY: backend-local state. The number is below 1, so that the last function does not raise.
+    unsafe {
+        pg_sys::LockReleaseSession(pg_sys::USER_LOCKMETHOD as pg_sys::LOCKMETHODID);
+        raw::ResetSequenceCaches();
+        let seed = pg_sys::pg_prng_double(&raw mut pg_sys::pg_global_prng_state);
+        let seed = seed.into_datum().expect("not null");
+        raw::DirectFunctionCall1Coll(Some(raw::setseed), pg_sys::InvalidOid, seed);
     }
 }
 
