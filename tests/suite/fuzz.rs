@@ -171,7 +171,18 @@ impl<'a> Stage<'a> {
     /// In a tool of hers.
     async fn sealed(&self, exec: &Client, tool: &str, statement: &str) -> Result<(String, String)> {
         exec.batch_execute("BEGIN").await?;
-        let result = call_tool(exec, &self.alice.token, tool, json!({"statement": statement})).await?;
+        let called = call_tool(exec, &self.alice.token, tool, json!({"statement": statement})).await;
+        let result = match called {
+            Ok(result) => result,
+            // What PostgreSQL itself calls an internal error is not the tool's, and is raised.
+            Err(error) => {
+                let error = error.as_db_error().with_context(|| format!("no answer: {error}"))?;
+                let (state, text) = (error.code().code().to_owned(), format!("{error:?}"));
+                ensure!(["XX", "53", "57"].contains(&&state[..2]), "raised: {text}");
+                exec.batch_execute("ROLLBACK").await?;
+                return Ok((state, text));
+            }
+        };
         exec.batch_execute("ROLLBACK").await?;
         let text = result.to_string();
         ensure!(result["content"].is_array(), "no result: {text}");
