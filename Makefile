@@ -1,12 +1,13 @@
 # The one entry point; each target is a script of the same name, or nearly.
 
-.PHONY: help run psql test security-table bench lint install package clean reset
+.PHONY: help run psql test security-table fuzz bench lint install package clean reset
 
 help:
 	@echo 'make run      everything on this machine: PostgreSQL, the demo, a sign-in, the frontend'
 	@echo 'make psql     the database of make run, as its superuser'
 	@echo 'make test     every test (make test KIND="units extension regress isolation suite conformance")'
 	@echo 'make security-table  the table in SECURITY.md, from the tests that there are'
+	@echo 'make fuzz     random inputs for half an hour (make fuzz SECONDS=600)'
 	@echo 'make bench    the speeds the project promises, measured'
 	@echo 'make lint     rustfmt, clippy, cargo-deny, pgspot, the lints of catalogs, shellcheck'
 	@echo 'make install  the extension into the PostgreSQL of this system (PG_CONFIG=…)'
@@ -26,6 +27,9 @@ test:
 
 security-table:
 	@scripts/security-table
+
+fuzz:
+	@scripts/fuzz $(SECONDS)
 
 bench:
 	@scripts/bench

@@ -163,6 +163,50 @@ mod unit {
             prop_assert!(open(&key, &sealed, &associated("oauth data", session, 3)).is_none());
         }
 
+        /// Wrapped keys of two tokens, of one session or of two, put in each other's place.
+        #[test]
+        fn any_two_swapped_fail(one: u128, two: u128, same: bool, served: bool) {
+            let two = if same { one } else { two };
+            let session = |number: u128| Uuid::from_u128(number);
+            let token = |number: u128| Token::mint(Kind::Access, number.to_be_bytes()).unwrap();
+            let (first, second) = (token(one), token(two));
+            let server = served.then(|| server_key(&"5a".repeat(32)).unwrap());
+            let keys = [data_key().unwrap(), data_key().unwrap()];
+            let wrapped = [
+                wrap(&first, session(one), server.as_ref(), &keys[0]).unwrap(),
+                wrap(&second, session(two), server.as_ref(), &keys[1]).unwrap(),
+            ];
+            prop_assert_eq!(&unwrap(&first, session(one), server.as_ref(), &wrapped[0]).unwrap(), &keys[0]);
+            prop_assert!(unwrap(&first, session(one), server.as_ref(), &wrapped[1]).is_none());
+            prop_assert!(unwrap(&second, session(two), server.as_ref(), &wrapped[0]).is_none());
+            let sealed = seal(&keys[0], b"tokens", &associated("oauth data", session(one), 1)).unwrap();
+            prop_assert!(open(&keys[1], &sealed, &associated("oauth data", session(one), 1)).is_none());
+            prop_assert_eq!(
+                open(&keys[0], &sealed, &associated("oauth data", session(two), 1)).is_some(),
+                one == two
+            );
+        }
+
+        #[test]
+        fn any_flipped_bit_of_a_wrapped_key_fails(at: prop::sample::Index, bit in 0u8..8) {
+            let token = Token::mint(Kind::Refresh, [1; 16]).unwrap();
+            let session = Uuid::from_bytes([1; 16]);
+            let mut wrapped = wrap(&token, session, None, &data_key().unwrap()).unwrap();
+            let at = at.index(wrapped.len());
+            wrapped[at] ^= 1 << bit;
+            prop_assert!(unwrap(&token, session, None, &wrapped).is_none());
+        }
+
+        #[test]
+        fn no_server_key_is_too_odd(text: String, key: [u8; 32]) {
+            let digits: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+            prop_assert_eq!(*server_key(&digits).unwrap().key, key);
+            prop_assert_eq!(
+                server_key(&text).is_some(),
+                text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+            );
+        }
+
         #[test]
         fn what_is_too_short_fails(sealed in prop::collection::vec(any::<u8>(), 0..40)) {
             prop_assert!(open(&data_key().unwrap(), &sealed, b"").is_none());

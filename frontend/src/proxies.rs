@@ -115,3 +115,49 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod property {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Addresses of proxies, of anybody, and what is none.
+    fn entry() -> impl Strategy<Value = String> {
+        prop_oneof![
+            2 => "10\\.0\\.[0-9]\\.[0-9]",
+            2 => any::<IpAddr>().prop_map(|address| address.to_string()),
+            1 => (any::<IpAddr>(), any::<u16>()).prop_map(|(ip, port)| SocketAddr::new(ip, port).to_string()),
+            1 => "[ -~]{0,12}",
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_says_of_himself_who_he_is(peer: IpAddr, said in prop::collection::vec(entry(), 0..5)) {
+            let proxies = TrustedProxies::new(vec!["10.0.0.0/16".parse().unwrap()]);
+            let mut headers = HeaderMap::new();
+            for value in said.iter().filter_map(|value| value.parse().ok()) {
+                headers.append(FORWARDED_FOR, value);
+            }
+            let client = proxies.client(SocketAddr::new(peer, 1), &headers);
+            if !proxies.trusts(peer.to_canonical()) {
+                prop_assert_eq!(client, peer.to_canonical());
+            }
+        }
+
+        /// What stands left of the address that the last proxy saw changes nothing.
+        #[test]
+        fn what_the_client_wrote_is_not_read(
+            written in prop::collection::vec(entry(), 0..4),
+            seen in "203\\.0\\.113\\.[1-9]",
+            chain in prop::collection::vec("10\\.0\\.[0-9]\\.[0-9]", 0..3),
+        ) {
+            let proxies = TrustedProxies::new(vec!["10.0.0.0/16".parse().unwrap()]);
+            let all: Vec<_> = written.iter().chain([&seen]).chain(&chain).map(String::as_str).collect();
+            let headers = HeaderMap::from_iter([(FORWARDED_FOR, all.join(", ").parse().unwrap())]);
+            let client = proxies.client("10.0.9.9:1".parse().unwrap(), &headers);
+            prop_assert_eq!(client.to_string(), seen);
+        }
+    }
+}

@@ -118,6 +118,38 @@ mod property {
         }
 
         #[test]
+        fn a_form_is_read_back_to_the_letter(
+            fields in prop::collection::vec(("[a-z]{1,3}", "[^\u{fffd}]{0,12}"), 0..6),
+        ) {
+            let mut encoder = form_urlencoded::Serializer::new(String::new());
+            encoder.extend_pairs(&fields);
+            let form = Query::of_form(encoder.finish().as_bytes()).unwrap();
+            prop_assert_eq!(&form.0, &fields);
+            for name in ["a", "bc"] {
+                let mut values = fields.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
+                let (first, second) = (values.next(), values.next());
+                let expected = match second {
+                    Some(_) => Err(QueryFault::Repeated(name)),
+                    None => Ok(first.filter(|value| !value.is_empty())),
+                };
+                prop_assert_eq!(form.get(name), expected);
+            }
+        }
+
+        /// A form that is taken has one reading: encoded anew and read again, it is the same.
+        #[test]
+        fn no_form_is_too_odd(bytes in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..40),
+            "[a-c=&%+;0-9A-F]{0,40}".prop_map(String::into_bytes),
+        ]) {
+            if let Some(form) = Query::of_form(&bytes) {
+                let mut encoder = form_urlencoded::Serializer::new(String::new());
+                encoder.extend_pairs(&form.0);
+                prop_assert_eq!(Query::of_form(encoder.finish().as_bytes()).unwrap().0, form.0);
+            }
+        }
+
+        #[test]
         fn no_query_is_too_odd(text in "[!-~]{0,64}") {
             if let Ok(uri) = format!("/?{text}").parse() {
                 let _ = Query::of(&uri).get("state");

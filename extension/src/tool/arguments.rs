@@ -108,3 +108,121 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
 fn shorten(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_QUOTED)]
 }
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+    use proptest::prelude::*;
+    use std::rc::Rc;
+
+    fn named(kind: Kind, not_null: bool) -> Type {
+        Type { oid: 0, target: String::new(), kind, not_null, comment: None }
+    }
+
+    fn types() -> impl Strategy<Value = Type> {
+        let leaf = prop_oneof![
+            Just(Kind::Boolean),
+            (any::<i16>(), any::<i16>())
+                .prop_map(|(a, b)| Kind::Integer { min: a.min(b).into(), max: a.max(b).into() }),
+            Just(Kind::Number),
+            Just(Kind::Text { max_length: None }),
+            Just(Kind::Bytes),
+            Just(Kind::Enum(vec!["a".into(), "b".into()])),
+            Just(Kind::Json),
+            Just(Kind::Other),
+        ];
+        (leaf, any::<bool>()).prop_map(|(kind, not_null)| named(kind, not_null)).prop_recursive(
+            3,
+            8,
+            3,
+            |inner| {
+                prop_oneof![
+                    inner.clone().prop_map(|ty| named(Kind::Array(Rc::new(ty)), false)),
+                    prop::collection::vec(inner, 0..3).prop_map(|types| {
+                        let fields = ["a", "b", "c"].into_iter().zip(types).map(|(name, ty)| {
+                            super::super::types::Field { name: name.into(), ty: Rc::new(ty), comment: None }
+                        });
+                        named(Kind::Object(fields.collect()), false)
+                    }),
+                ]
+            },
+        )
+    }
+
+    fn json() -> impl Strategy<Value = Json> {
+        let leaf = prop_oneof![
+            Just(Json::Null),
+            any::<bool>().prop_map(Json::Boolean),
+            any::<i64>().prop_map(|number| Json::Number(Number::Integer(number))),
+            any::<i8>().prop_map(|number| Json::Number(Number::Integer(number.into()))),
+            Just(Json::Number(Number::Huge)),
+            Just(Json::Number(Number::Fraction)),
+            prop_oneof![Just("a".to_owned()), any::<String>()].prop_map(Json::String),
+            Just(Json::Deep),
+        ];
+        leaf.prop_recursive(3, 12, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Json::Array),
+                prop::collection::btree_map(prop_oneof!["[a-d]", ".{0,80}"], inner, 0..4)
+                    .prop_map(|members| Json::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// The same judgement in one line a type.
+    fn fits(ty: &Type, value: &Json, nullable: bool) -> bool {
+        match (&ty.kind, value) {
+            (_, Json::Null) if nullable => true,
+            (Kind::Json, _) => true,
+            (Kind::Boolean, Json::Boolean(_)) | (Kind::Number, Json::Number(_)) => true,
+            (Kind::Integer { min, max }, Json::Number(Number::Integer(n))) => n >= min && n <= max,
+            (Kind::Enum(labels), Json::String(text)) => labels.contains(text),
+            (Kind::Text { .. } | Kind::Bytes | Kind::Other, Json::String(_)) => true,
+            (Kind::Array(ty), Json::Array(values)) => {
+                values.iter().all(|value| fits(ty, value, !ty.not_null))
+            }
+            (Kind::Object(fields), Json::Object(members)) => members.iter().all(|(name, value)| {
+                let field = fields.iter().find(|field| &field.name == name);
+                field.is_some_and(|field| fits(&field.ty, value, !field.ty.not_null))
+            }),
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_passes_fits_the_signature(
+            signature in prop::collection::vec((types(), any::<bool>(), any::<bool>()), 0..4),
+            given in json(),
+        ) {
+            let arguments: Vec<Argument> = ["a", "b", "c", "d"]
+                .into_iter()
+                .zip(signature)
+                .map(|(name, (ty, optional, nullable))| Argument {
+                    name: name.into(),
+                    ty: Rc::new(ty),
+                    default: optional.then_some(0),
+                    variadic: false,
+                    nullable,
+                })
+                .collect();
+            let expected = match &given {
+                Json::Object(members) => {
+                    members.iter().all(|(name, value)| {
+                        let argument = arguments.iter().find(|argument| &argument.name == name);
+                        argument.is_some_and(|argument| fits(&argument.ty, value, argument.nullable))
+                    }) && arguments.iter().all(|argument| {
+                        argument.is_optional() || members.iter().any(|(name, _)| name == &argument.name)
+                    })
+                }
+                _ => false,
+            };
+            let checked = check(&arguments, &given);
+            prop_assert_eq!(checked.is_ok(), expected, "{:?}", checked);
+            if let Err(told) = checked {
+                // Names and labels that a client makes up are cut.
+                prop_assert!(told.len() < 2000, "{}", told);
+            }
+        }
+    }
+}

@@ -38,7 +38,7 @@ pub(crate) fn clean_up(limit: i64) -> Result<i64, Error> {
     )
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct State {
     /// Microseconds since 2000.
     expires_at: i64,
@@ -67,25 +67,33 @@ impl Scope {
         let now = unsafe { pg_sys::GetCurrentTimestamp() };
         let lifetime = i64::try_from(settings::request_state_ttl().as_micros()).unwrap_or(i64::MAX);
         let expires_at = now.saturating_add(lifetime);
-        let state = serde_json::to_vec(&State { expires_at, answers }).unwrap_or_default();
-        Ok(BASE64_URL_SAFE_NO_PAD.encode(seal::seal(&self.key, &state, &self.associated)?))
+        self.write(&State { expires_at, answers })
+    }
+
+    fn write(&self, state: &State) -> Result<String, Error> {
+        let plain = serde_json::to_vec(state).unwrap_or_default();
+        Ok(BASE64_URL_SAFE_NO_PAD.encode(seal::seal(&self.key, &plain, &self.associated)?))
+    }
+
+    /// What was written for this call, with the hash that it is remembered by once it is used.
+    fn read(&self, state: &str) -> Option<(State, [u8; 32])> {
+        if state.len() > LARGEST {
+            return None;
+        }
+        let sealed = BASE64_URL_SAFE_NO_PAD.decode(state).ok()?;
+        let plain = seal::open(&self.key, &sealed, &self.associated)?;
+        Some((serde_json::from_slice(&plain).ok()?, Sha256::digest(&sealed).into()))
     }
 
     /// The answers that a state carries, once; `None` for a state that is not of this call, too old, or used before.
     pub(super) fn open(&self, state: &str) -> Result<Option<Map<String, Value>>, Error> {
-        if state.len() > LARGEST {
-            return Ok(None);
-        }
-        let Ok(sealed) = BASE64_URL_SAFE_NO_PAD.decode(state) else { return Ok(None) };
-        let Some(opened) = seal::open(&self.key, &sealed, &self.associated) else { return Ok(None) };
-        let Ok(State { expires_at, answers }) = serde_json::from_slice(&opened) else { return Ok(None) };
+        let Some((State { expires_at, answers }, hash)) = self.read(state) else { return Ok(None) };
         // SAFETY: reads the clock.
         let now = unsafe { pg_sys::GetCurrentTimestamp() };
         if now >= expires_at {
             return Ok(None);
         }
         // Outside the sealed call, so that it stays although the call fails.
-        let hash: [u8; 32] = Sha256::digest(&sealed).into();
         let first = as_owner(|| {
             run(
                 sql!(
@@ -96,5 +104,51 @@ impl Scope {
             )
         })?;
         Ok((first == 1).then_some(answers))
+    }
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn token() -> String {
+        Token::mint(Kind::Access, [1; 16]).unwrap().encode().to_string()
+    }
+
+    fn state(text: &str) -> State {
+        let Value::Object(answers) = json!({"name": {"action": "accept", "content": {"text": text}}}) else {
+            unreachable!()
+        };
+        State { expires_at: 1, answers }
+    }
+
+    proptest! {
+        #[test]
+        fn a_state_opens_for_its_call_alone(
+            text: String,
+            here in (0_u8..2, "(tool|prompt)", "[ab]{0,2}", "[ab]{0,2}"),
+            there in (0_u8..2, "(tool|prompt)", "[ab]{0,2}", "[ab]{0,2}"),
+        ) {
+            let tokens = [token(), token()];
+            let scope = |(session, what, name, arguments): &(u8, String, String, String)| {
+                Scope::new(&tokens[usize::from(*session)], what, name, arguments).unwrap()
+            };
+            let written = scope(&here).write(&state(&text)).unwrap();
+            let read = scope(&there).read(&written).map(|(state, _)| state);
+            prop_assert_eq!(read, (here == there).then(|| state(&text)));
+        }
+
+        #[test]
+        fn no_other_state_opens(at: prop::sample::Index, with in "[A-Za-z0-9_=+/ -]", odd: String) {
+            let scope = Scope::new(&token(), "tool", "name", "{}").unwrap();
+            let written = scope.write(&state("x")).unwrap();
+            let at = at.index(written.len());
+            let mut changed = written.clone();
+            changed.replace_range(at..=at, &with);
+            prop_assert!(changed == written || scope.read(&changed).is_none());
+            prop_assert!(scope.read(&odd).is_none());
+        }
     }
 }

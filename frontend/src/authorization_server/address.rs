@@ -106,3 +106,77 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod property {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The registry of IPv4, told by arithmetic.
+    fn is_special(address: Ipv4Addr) -> bool {
+        let [a, b, c, _] = address.octets();
+        address.is_private()
+            || address.is_loopback()
+            || address.is_link_local()
+            || address.is_documentation()
+            || address.is_multicast()
+            || a == 0
+            || a >= 240
+            || (a == 100 && (64..128).contains(&b))
+            || (a == 192 && b == 0 && c == 0)
+            || (a == 192 && b == 88 && c == 99)
+            || (a == 198 && (b == 18 || b == 19))
+    }
+
+    /// Near the edges more often than chance would have it.
+    fn v4() -> impl Strategy<Value = Ipv4Addr> {
+        let edge = prop::sample::select(
+            SPECIAL.iter().filter_map(|range| range.parse::<ipnet::Ipv4Net>().ok()).collect::<Vec<_>>(),
+        );
+        prop_oneof![
+            any::<u32>().prop_map(Ipv4Addr::from_bits),
+            (edge, -1_i64..=1, any::<bool>()).prop_map(|(range, step, last)| {
+                let edge = if last { range.broadcast() } else { range.network() };
+                Ipv4Addr::from_bits((i64::from(edge.to_bits()) + step).rem_euclid(1 << 32) as u32)
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_special_address_is_public(address in v4()) {
+            prop_assert_eq!(is_public(address.into()), !is_special(address), "{}", address);
+        }
+
+        /// However an address of IPv4 is wrapped into one of IPv6, it is not asked.
+        #[test]
+        fn no_wrapped_address_is_public(address in v4(), rest: u64) {
+            let bits = u128::from(address.to_bits());
+            for wrapped in [
+                bits,
+                0xffff << 32 | bits,
+                0x0064_ff9b << 96 | bits,
+                0x0064_ff9b_0001 << 80 | bits,
+                0x2002 << 112 | bits << 80 | u128::from(rest),
+                0x2001_0000 << 96 | u128::from(rest) << 32 | (bits ^ 0xffff_ffff),
+                0xfe80 << 112 | bits,
+            ] {
+                let wrapped = Ipv6Addr::from_bits(wrapped);
+                prop_assert!(!is_public(wrapped.into()), "{}", wrapped);
+            }
+        }
+
+        #[test]
+        fn what_is_public_is_global_unicast(bits: u128) {
+            let address = Ipv6Addr::from_bits(bits);
+            if is_public(address.into()) {
+                prop_assert_eq!(address.segments()[0] >> 13, 1, "{}", address);
+                prop_assert!(!address.is_loopback() && !address.is_multicast() && !address.is_unspecified());
+                prop_assert!(address.to_ipv4().is_none(), "{}", address);
+            }
+        }
+    }
+}

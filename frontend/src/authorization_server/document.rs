@@ -562,3 +562,116 @@ mod tests {
         assert!(documents.kept("0").is_none());
     }
 }
+
+#[cfg(test)]
+mod property {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    const ID: &str = "https://app.example.com/client.json";
+
+    fn name() -> impl Strategy<Value = String> {
+        prop_oneof![
+            Just("client_id".to_owned()),
+            Just("client_name".to_owned()),
+            Just("redirect_uris".to_owned()),
+            "[a-c]{1,2}",
+            any::<String>(),
+        ]
+    }
+
+    /// Any JSON that has the one or the other thing right.
+    fn member() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+            Just(json!(ID)),
+            Just(json!("none")),
+            Just(json!("code")),
+            Just(json!("http://localhost/cb")),
+            Just(json!("javascript:alert(1)")),
+        ];
+        leaf.prop_recursive(2, 12, 6, |inner| prop::collection::vec(inner, 0..6).prop_map(Value::from))
+    }
+
+    proptest! {
+        /// A name that stands twice, however it is written, makes two documents of one.
+        #[test]
+        fn names_are_read_once(members in prop::collection::vec((name(), 0..9_u8, any::<bool>()), 0..6)) {
+            let write = |name: &str, escaped: bool| {
+                if escaped {
+                    name.encode_utf16().fold(String::new(), |text, unit| text + &format!("\\u{unit:04x}"))
+                } else {
+                    serde_json::to_string(name).unwrap().trim_matches('"').to_owned()
+                }
+            };
+            // A name that ends in a quote would lose it to the trimming.
+            prop_assume!(members.iter().all(|(name, ..)| !name.contains('"')));
+            let text: Vec<_> =
+                members.iter().map(|(name, value, escaped)| format!("\"{}\": {value}", write(name, *escaped))).collect();
+            let read = serde_json::from_str::<Strict>(&format!("{{{}}}", text.join(", ")));
+            let names: HashSet<&str> = members.iter().map(|(name, ..)| name.as_str()).collect();
+            prop_assert_eq!(read.is_ok(), names.len() == members.len());
+        }
+
+        #[test]
+        fn what_passes_is_the_clients_own_and_leads_where_it_may(
+            members in prop::collection::vec(
+                (
+                    prop::sample::select(&["client_id", "client_name", "redirect_uris", "token_endpoint_auth_method",
+                        "grant_types", "response_types", "client_secret"][..]),
+                    member(),
+                ),
+                0..3,
+            ),
+        ) {
+            let mut document =
+                json!({"client_id": ID, "client_name": "App", "redirect_uris": ["https://app.example.com/cb"]});
+            for (name, value) in members {
+                document[name] = value;
+            }
+            let Ok(read) = serde_json::from_value::<Document>(document.clone()) else { return Ok(()) };
+            if read.check(ID, &[]).is_ok() {
+                prop_assert_eq!(&document["client_id"], ID);
+                prop_assert!(document.get("client_secret").is_none_or(Value::is_null));
+                prop_assert!((1..=32).contains(&read.redirect_uris.len()));
+                for uri in &read.redirect_uris {
+                    let uri = RedirectUri::parse(uri).unwrap();
+                    prop_assert!(uri.private_scheme().is_none(), "{}", uri.text());
+                }
+            }
+        }
+
+        /// However a host is spelt: what is asked has a name with a dot in it, which the resolver is asked for.
+        #[test]
+        fn only_names_are_asked(
+            host in prop_oneof![
+                "[0-9a-fx.]{1,16}", "[a-z0-9%.@:\\[\\]-]{1,20}", "([0-9]{1,3}\\.){3}[0-9]{1,3}", "[!-~]{1,12}",
+                "[a-z]{1,6}\\.[a-z]{2,3}",
+            ],
+            path in "/[!-~]{0,12}",
+        ) {
+            if let Ok(url) = Documents::new(false).address(&format!("https://{host}{path}")) {
+                let name = url.host_str().unwrap();
+                prop_assert!(name.parse::<IpAddr>().is_err() && name.contains('.'), "{}", url);
+                // Not an address in one of the ways of inet_aton either: the last label of a name has a letter.
+                let last = name.rsplit('.').next().unwrap();
+                prop_assert!(last.bytes().any(|byte| byte.is_ascii_alphabetic()) && !last.starts_with("0x"), "{}", url);
+                prop_assert_eq!(url.port_or_known_default(), Some(443));
+            }
+        }
+
+        #[test]
+        fn no_headers_are_too_odd(cache in "[ -~]{0,40}", age in "[ -~]{0,24}") {
+            let headers = [(header::CACHE_CONTROL, &cache), (header::AGE, &age)];
+            let headers = headers.into_iter().map(|(name, value)| (name, value.parse().unwrap())).collect();
+            prop_assert!(freshness(&headers) <= KEEP_LONGEST);
+        }
+    }
+}

@@ -3,6 +3,8 @@
 //! The same means byte for byte (RFC 9700 §2.1), with the one exception that native applications need: on loopback the
 //! port is chosen when the application starts (RFC 8252 §7.3). `localhost`, `127.0.0.1` and `[::1]` are three hosts.
 
+use url::Url;
+
 /// What browsers and proxies carry.
 const LONGEST: usize = 2048;
 const LOOPBACK: &[&str] = &["localhost", "127.0.0.1", "[::1]"];
@@ -35,7 +37,7 @@ impl<'a> RedirectUri<'a> {
         }
         let (scheme, rest) = text.split_once(':')?;
         let target = match scheme {
-            "https" => Target::Web(authority(rest)?.0).checked()?,
+            "https" => web(text, rest)?,
             "http" => loopback(rest)?,
             _ => Target::Private(private_scheme(scheme, rest)?),
         };
@@ -98,31 +100,34 @@ impl<'a> RedirectUri<'a> {
     }
 }
 
-impl Target<'_> {
-    fn checked(self) -> Option<Self> {
-        match self {
-            Self::Web(host) if host.is_empty() || host.contains('@') || host.starts_with(':') => None,
-            target => Some(target),
-        }
-    }
-}
-
 /// Splits what follows a scheme's colon into its authority and the rest.
 fn authority(rest: &str) -> Option<(&str, &str)> {
     let rest = rest.strip_prefix("//")?;
     Some(rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())))
 }
 
+/// A host in the one spelling that browsers have for it: where people are told it leads is where it leads.
+fn web<'a>(text: &str, rest: &'a str) -> Option<Target<'a>> {
+    let (authority, _) = authority(rest)?;
+    let url = Url::parse(text).ok()?;
+    let host = url.host_str()?;
+    let port = authority.get(host.len()..)?;
+    let fits = authority[..host.len()].eq_ignore_ascii_case(host) && is_optional_port(port);
+    fits.then_some(Target::Web(authority))
+}
+
 fn loopback(rest: &str) -> Option<Target<'_>> {
     let (authority, rest) = authority(rest)?;
     let host = LOOPBACK.iter().find_map(|host| authority.get(..host.len()).filter(|start| start == host))?;
     let port = &authority[host.len()..];
-    let fits = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
-    fits.then_some(Target::Loopback(host, rest))
+    is_optional_port(port).then_some(Target::Loopback(host, rest))
 }
 
-fn is_port(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0)
+fn is_optional_port(text: &str) -> bool {
+    let is_port = |port: &str| {
+        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    };
+    text.is_empty() || text.strip_prefix(':').is_some_and(is_port)
 }
 
 fn private_scheme<'a>(scheme: &'a str, rest: &str) -> Option<&'a str> {
@@ -185,6 +190,13 @@ mod tests {
             "https://app.example.com/\u{202e}",
             "https://app.example.com\\@evil.example",
             "https://app.example.com/\"><script>",
+            "https://app.example.com:65600/",
+            "https://app.example.com:/",
+            "https://app.exa%6dple.com/",
+            "https://0x7f.1/",
+            "https://127.1/",
+            "https://[::127.0.0.1]/",
+            "https://[/",
             "HTTPS://app.example.com/",
             "Https://app.example.com/",
             "http://app.example.com/",
@@ -264,6 +276,127 @@ mod tests {
         ] {
             let uri = RedirectUri::parse(uri).unwrap();
             assert_eq!(uri.with(&[("code", "a b"), ("iss", "https://h")]), expected);
+        }
+    }
+}
+
+#[cfg(test)]
+mod property {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A redirect URI, or something near one.
+    fn uri() -> impl Strategy<Value = String> {
+        let scheme = prop_oneof![
+            4 => Just("http://"), 4 => Just("https://"), 1 => Just("http:"), 1 => Just("HTTP://"), 1 => Just("com.app:/"),
+            1 => Just("javascript:"), 1 => Just("https:///"),
+        ];
+        let host = prop_oneof![
+            3 => Just("localhost".to_owned()), 3 => Just("127.0.0.1".to_owned()), 3 => Just("[::1]".to_owned()),
+            3 => Just("app.example.com".to_owned()), 1 => Just("127.1".to_owned()), 1 => Just("0x7f.1".to_owned()),
+            1 => Just("LOCALHOST".to_owned()), 1 => Just("localhost.".to_owned()), 1 => Just("[::ffff:127.0.0.1]".to_owned()),
+            1 => "[!-~]{0,12}",
+        ];
+        let port = prop_oneof![3 => Just(String::new()), 3 => "(:[0-9]{0,6})", 1 => "[:@!-~]{0,6}"];
+        let rest = prop_oneof![
+            3 => Just("/callback".to_owned()), 2 => Just(String::new()), 2 => Just("/".to_owned()), 1 => Just("/a/../callback".to_owned()),
+            1 => Just("/%63allback".to_owned()), 1 => Just("/callback?x=1".to_owned()), 2 => "[/?#!-~]{0,12}",
+        ];
+        (scheme, host, port, rest)
+            .prop_map(|(scheme, host, port, rest)| format!("{scheme}{host}{port}{rest}"))
+    }
+
+    /// Two that are the same but for a port, or not.
+    fn pair() -> impl Strategy<Value = (String, String)> {
+        prop_oneof![
+            (uri(), uri()),
+            (uri(), any::<prop::sample::Index>(), "[!-~]").prop_map(|(uri, at, with)| {
+                let at = at.index(uri.len());
+                let mut other = uri.clone();
+                other.replace_range(at..=at, &with);
+                (uri, other)
+            }),
+            (
+                "(localhost|127\\.0\\.0\\.1|\\[::1\\])",
+                "(:[1-9][0-9]{0,3})?",
+                "(:[1-9][0-9]{0,3})?",
+                "[/?][!-~]{0,8}"
+            )
+                .prop_map(|(host, one, two, rest)| {
+                    (format!("http://{host}{one}{rest}"), format!("http://{host}{two}{rest}"))
+                }),
+        ]
+    }
+
+    /// The URI as the parser of browsers has it, without its port where that is free.
+    fn without_port(uri: &str) -> Option<Url> {
+        let mut url = Url::parse(uri).ok()?;
+        let free = url.scheme() == "http" && url.host_str().is_some_and(|host| LOOPBACK.contains(&host));
+        (free && url.set_port(None).is_ok()).then_some(url)
+    }
+
+    fn splice(uri: &str) -> Option<String> {
+        let rest = uri.strip_prefix("http://")?;
+        let host = LOOPBACK.iter().find(|host| rest.starts_with(**host))?;
+        let tail = rest[host.len()..].trim_start_matches(|c: char| c == ':' || c.is_ascii_digit());
+        Some(format!("{host} {tail}"))
+    }
+
+    proptest! {
+        #[test]
+        fn two_are_the_same_by_their_bytes_or_but_for_a_loopback_port((one, two) in pair()) {
+            let (first, second) = (RedirectUri::parse(&one), RedirectUri::parse(&two));
+            let same = first.as_ref().is_some_and(|uri| uri.is(&two));
+            if same && one != two {
+                prop_assert!(second.is_some(), "{} {}", one, two);
+                let (a, b) = (without_port(&one), without_port(&two));
+                prop_assert!(a.is_some() && a == b, "{} {}", one, two);
+            }
+            if first.is_some() && second.is_some() {
+                let expected = one == two || (splice(&one).is_some() && splice(&one) == splice(&two));
+                prop_assert_eq!(same, expected, "{} {}", one, two);
+            }
+        }
+
+        /// Where people are told it leads, browsers go.
+        #[test]
+        fn the_host_is_the_one_that_browsers_read(text in uri()) {
+            let Some(uri) = RedirectUri::parse(&text) else { return Ok(()) };
+            let url = Url::parse(&text);
+            prop_assert!(url.is_ok(), "{} is none for browsers", text);
+            let url = url.unwrap();
+            prop_assert!(url.username().is_empty() && url.password().is_none() && url.fragment().is_none(), "{}", text);
+            match uri.private_scheme() {
+                Some(scheme) => prop_assert_eq!(scheme, url.scheme()),
+                None => {
+                    let read = Url::parse(&format!("{}://{}/", url.scheme(), uri.host())).unwrap();
+                    prop_assert_eq!(read.host_str(), url.host_str(), "{}", text);
+                    let shown = uri.host().to_ascii_lowercase();
+                    prop_assert!(shown.starts_with(url.host_str().unwrap()), "{} shows as {}", text, shown);
+                    prop_assert_eq!(uri.is_loopback(), url.scheme() == "http", "{}", text);
+                }
+            }
+        }
+
+        #[test]
+        fn added_parameters_are_the_last_and_change_nothing_else(text in uri(), value in any::<String>()) {
+            let Some(uri) = RedirectUri::parse(&text) else { return Ok(()) };
+            if uri.private_scheme().is_some() {
+                return Ok(());
+            }
+            let (before, after) = (Url::parse(&text).unwrap(), Url::parse(&uri.with(&[("code", &value)])).unwrap());
+            let last = after.query_pairs().last().unwrap();
+            prop_assert_eq!(("code", value.as_str()), (&*last.0, &*last.1));
+            prop_assert_eq!((before.origin(), before.path()), (after.origin(), after.path()));
+            prop_assert_eq!(after.query_pairs().count(), before.query_pairs().count() + 1);
+        }
+
+        #[test]
+        fn no_text_is_too_odd(text in any::<String>(), other in any::<String>()) {
+            if let Some(uri) = RedirectUri::parse(&text) {
+                let _ = (uri.is(&other), uri.with(&[("a", "b")]));
+            }
         }
     }
 }

@@ -580,3 +580,94 @@ mod tests {
         assert_eq!(read(&[("mcp-param-who", "a"), ("mcp-param-who", "b")]), None);
     }
 }
+
+#[cfg(test)]
+mod property {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mcp::envelope::Payload;
+
+    fn one(name: &'static str, value: &HeaderValue) -> HeaderMap {
+        HeaderMap::from_iter([(http::HeaderName::from_static(name), value.clone())])
+    }
+
+    fn read_one(value: &HeaderValue) -> Result<String, i32> {
+        let headers = one("mcp-name", value);
+        header(&headers, "mcp-name")
+            .map(|text| text.unwrap().into_owned())
+            .map_err(|violation| violation.code)
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_wrapped_comes_back(text in any::<String>()) {
+            let wrapped = format!("=?base64?{}?=", BASE64_STANDARD.encode(&text));
+            prop_assert_eq!(read_one(&HeaderValue::from_str(&wrapped).unwrap()), Ok(text));
+        }
+
+        /// What is not wrapped is what it says; what is wrapped badly is nothing.
+        #[test]
+        fn a_value_has_one_reading(value in prop_oneof![
+            "[ -~]{0,30}",
+            "=\\?base64\\?[A-Za-z0-9+/=]{0,12}\\?=",
+            "=\\?base64\\?[ -~]{0,12}\\?=",
+            "=\\?[Bb]ase64\\?[A-Za-z0-9+/=]{0,12}(\\?=)?",
+        ]) {
+            let read = read_one(&HeaderValue::from_str(&value).unwrap());
+            let value = value.trim_matches([' ', '\t']);
+            match value.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) {
+                None => prop_assert_eq!(read, Ok(value.to_owned())),
+                Some(encoded) => match read {
+                    // The same text has no other encoding.
+                    Ok(text) => prop_assert_eq!(BASE64_STANDARD.encode(text), encoded),
+                    Err(code) => prop_assert_eq!(code, HEADER_MISMATCH),
+                },
+            }
+        }
+
+        #[test]
+        fn no_bytes_are_too_odd(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            if let Ok(value) = HeaderValue::from_bytes(&bytes) {
+                let _ = read_one(&value);
+                let _ = parameter_headers(&one("mcp-param-x", &value));
+            }
+        }
+
+        /// Whatever headers come with a call: if it runs, they said what the body says.
+        #[test]
+        fn a_call_that_runs_is_the_one_that_proxies_saw(
+            name in any::<String>(),
+            method in prop::sample::select(&["tools/call", "prompts/get", "resources/read", "tools/list"][..]),
+            version in prop_oneof![3 => Just("2026-07-28"), 1 => Just("2025-11-25"), 1 => Just("2027-01-01")],
+            said in [prop::option::weighted(0.9, 0..3_u8), prop::option::weighted(0.9, 0..3_u8), prop::option::weighted(0.9, 0..3_u8)],
+        ) {
+            let mut params = json!({"_meta": {VERSION_KEY: version, CAPABILITIES_KEY: {}}});
+            let key = if method == "resources/read" { "uri" } else { "name" };
+            params[key] = name.clone().into();
+            let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
+            let Ok(Payload::One(message)) = Payload::parse(body.as_bytes()) else { panic!() };
+            let wrap = |text: &str| format!("=?base64?{}?=", BASE64_STANDARD.encode(text));
+            let mut headers = HeaderMap::new();
+            let mut agrees = true;
+            for (header, right, said) in
+                [(VERSION_HEADER, version, said[0]), (METHOD_HEADER, method, said[1]), (NAME_HEADER, name.as_str(), said[2])]
+            {
+                let value = match said {
+                    None => { agrees &= header == NAME_HEADER && method == "tools/list"; continue }
+                    Some(0) => { agrees &= right == "other" || (header == NAME_HEADER && method == "tools/list"); "other".to_owned() }
+                    Some(_) => wrap(right),
+                };
+                headers.insert(header, value.parse().unwrap());
+            }
+            let judged = judge(&headers, &message);
+            if let Ok((era, _)) = judged {
+                prop_assert_eq!(era, Era::Modern);
+                prop_assert!(agrees && version == MODERN[0] && !name.contains('\0') | (method == "tools/list"), "{:?} {}", headers, body);
+            } else if agrees && version == MODERN[0] {
+                prop_assert!(name.contains('\0'), "{:?} {}", headers, body);
+            }
+        }
+    }
+}

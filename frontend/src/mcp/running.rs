@@ -252,3 +252,64 @@ impl hyper::body::Body for Events {
 fn event(message: &Bytes) -> Bytes {
     [b"event: message\ndata: ", message.as_ref(), b"\n\n"].concat().into()
 }
+
+#[cfg(test)]
+mod property {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::mcp::envelope::Payload;
+
+    /// The events of a stream, read as browsers read them: a line ends with CR, LF or both.
+    fn events(stream: &str) -> Vec<Vec<(String, String)>> {
+        let lines = stream.replace("\r\n", "\n").replace('\r', "\n");
+        let mut events = vec![Vec::new()];
+        for line in lines.split('\n') {
+            match line.split_once(':') {
+                _ if line.is_empty() => events.push(Vec::new()),
+                Some((field, value)) => {
+                    let value = value.strip_prefix(' ').unwrap_or(value);
+                    events.last_mut().unwrap().push((field.to_owned(), value.to_owned()));
+                }
+                None => events.last_mut().unwrap().push((line.to_owned(), String::new())),
+            }
+        }
+        events.retain(|event| !event.is_empty());
+        events
+    }
+
+    fn odd() -> impl Strategy<Value = String> {
+        prop_oneof![any::<String>(), "[\r\n:a-z \u{2028}\u{85}]{0,20}", Just("x\n\ndata: {}\n\n".to_owned())]
+    }
+
+    proptest! {
+        /// Whatever a tool says, and whatever its client chose to know it by, it is one event.
+        #[test]
+        fn one_message_is_one_event(text in odd(), token in odd(), progress in any::<f64>(), number: bool) {
+            let token = if number { "7".into() } else { Value::from(token) };
+            let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params":
+                {"name": "x", "_meta": {"progressToken": token}}});
+            // Spaced as a client may send it.
+            let body = serde_json::to_string_pretty(&body).unwrap();
+            let Ok(Payload::One(parsed)) = Payload::parse(body.as_bytes()) else { panic!() };
+            let call = Call::of(&parsed, Era::Legacy, None);
+            let notices = [
+                Notice::Progress(crate::notices::Progress { progress, total: None, message: Some(text.clone()) }),
+                Notice::Message { level: Level::Warning, text: text.clone() },
+            ];
+            for (notice, at) in notices.into_iter().zip(["message", "data"]) {
+                let stream = event(&message(&call, notice).unwrap());
+                let found = events(std::str::from_utf8(&stream).unwrap());
+                prop_assert_eq!(found.len(), 1);
+                let [(first, kind), (second, data)] = &found[0][..] else { panic!("{found:?}") };
+                prop_assert_eq!((first.as_str(), kind.as_str(), second.as_str()), ("event", "message", "data"));
+                let read: Value = serde_json::from_str(data).unwrap();
+                prop_assert_eq!(&read["params"][at], &text);
+                if at == "message" {
+                    prop_assert_eq!(&read["params"]["progressToken"], &token);
+                }
+            }
+        }
+    }
+}
