@@ -11,6 +11,7 @@ mod authorization_conformance;
 mod bad_input;
 mod causes;
 mod client_documents;
+mod discovery;
 mod expiry;
 mod hostile_provider;
 mod lifecycle;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
     trials.extend(bad_input::tests(&world));
     trials.extend(causes::tests(&world));
     trials.extend(client_documents::tests(&world));
+    trials.extend(discovery::tests(&world));
     trials.extend(expiry::tests(&world));
     trials.extend(hostile_provider::tests(&world));
     trials.extend(lifecycle::tests(&world));
