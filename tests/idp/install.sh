@@ -18,6 +18,7 @@ wanted="workos@$workos_version $workos_integrity"
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then exit 0; fi
 
 tarball=$(npm pack --silent --pack-destination node_modules "workos@$workos_version")
+# shellcheck disable=SC2016 # what is quoted is JavaScript
 node -e '
   const [, file, want] = process.argv;
   const got = "sha512-" + require("crypto").createHash("sha512").update(require("fs").readFileSync(file)).digest("base64");
