@@ -1,5 +1,7 @@
 //! What people do with their own sessions: look, sign out, end others.
 
+pub mod page;
+
 use http::{Response, StatusCode};
 use serde_json::json;
 use uuid::Uuid;
@@ -34,10 +36,10 @@ pub async fn logout(app: &App, credential: Option<Credential>) -> Result<Respons
     Ok(response)
 }
 
-/// `GET /auth/sessions`: my live sessions, this one first.
+/// `GET /auth/sessions` of a program: my live sessions, this one first.
 pub async fn list(app: &App, credential: Option<Credential>) -> Result<Response<Body>, Fault> {
-    let sessions = app.sessions.my_sessions(&token(credential)?).await??;
-    Ok(respond::json(StatusCode::OK, &json!({"sessions": sessions})))
+    let mine = app.sessions.my_sessions(&token(credential)?).await??;
+    Ok(respond::json(StatusCode::OK, &json!({"sessions": mine.sessions})))
 }
 
 /// `DELETE /auth/sessions/{id}`: ends one of my sessions.

@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    account::page,
     authorization_server::{AuthorizationServer, metadata},
     changes::Changes,
     config::{Config, PublicUrl},
@@ -14,6 +15,7 @@ use crate::{
     mcp::{self, Mcp},
     metrics::Metrics,
     proxies::TrustedProxies,
+    rate_limit::RefusalLimit,
     sessions::Sessions,
 };
 
@@ -31,22 +33,26 @@ pub struct App {
     pub cookie_door: bool,
     pub session_ttl: Duration,
     pub sessions: Arc<Sessions>,
+    /// The sessions that hold at the page of one's own sessions, and nowhere else.
+    pub page_sessions: Sessions,
     /// What the subscriptions are told of.
     pub changes: Changes,
     pub provider: IdentityProvider,
     pub authorization_server: AuthorizationServer,
     pub proxies: TrustedProxies,
+    /// For session tokens that do not hold.
+    pub refused_limit: RefusalLimit,
     pub mcp: Mcp,
     pub metrics: Metrics,
 }
 
 impl App {
-    /// `stop` ends streams that are still open.
+    /// `drain` ends subscriptions, which would never end by themselves.
     ///
     /// # Errors
     ///
     /// Where the certificates that a database login trusts cannot be read.
-    pub fn new(config: Config, stop: CancellationToken) -> io::Result<Self> {
+    pub fn new(config: Config, drain: CancellationToken) -> io::Result<Self> {
         let pool = |target| {
             Database::new(target, config.pool_size, config.request_timeout, config.prepared_statements)
         };
@@ -63,16 +69,18 @@ impl App {
             session_ttl: config.session_ttl,
             authorization_server: AuthorizationServer::new(&config.authorization_server),
             proxies: TrustedProxies::new(config.trusted_proxies),
+            refused_limit: RefusalLimit::new(config.refused_limit),
             provider: IdentityProvider::new(config.provider, &config.public_url),
             mcp: Mcp::new(
                 sessions.clone(),
                 changes.clone(),
                 config.max_body_bytes,
                 config.request_timeout,
-                stop,
+                drain,
             ),
             changes,
             metrics: Metrics::new(),
+            page_sessions: sessions.of_resource(config.public_url.join(page::PATH)),
             public_url: config.public_url,
             sessions,
         })

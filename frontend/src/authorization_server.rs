@@ -7,7 +7,7 @@
 
 pub mod address;
 pub mod authorize;
-mod client;
+pub mod client;
 pub mod consent;
 pub mod document;
 pub mod metadata;

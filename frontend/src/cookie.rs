@@ -5,10 +5,12 @@
 
 use http::{HeaderMap, HeaderValue, Response, header};
 
-use crate::{app::App, credentials::cookies, error::Fault, random, respond::Body};
+use crate::{app::App, credentials::cookies, error::Fault, random, respond::Body, token::SessionToken};
 
 /// The name under which a browser is remembered between authorizations; see [`crate::authorization_server::consent`].
 pub const BROWSER: &str = "mcp_browser";
+/// The name under which a browser keeps the session that its page of sessions is shown with; see [`crate::account::page`].
+pub const ACCOUNT: &str = "mcp_account";
 /// The beginning of the name under which a browser keeps its secret of one sign-in.
 const SIGN_IN: &str = "mcp_signin";
 /// How much of a state goes into the name of its cookie: enough that two tabs never share one.
@@ -24,6 +26,12 @@ pub fn of_sign_in(state: &str) -> String {
 pub fn secret<'a>(app: &App, headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let name = full_name(app, name);
     cookies(headers, &name).find(|value| random::is_secret(value))
+}
+
+/// The session token that the browser sent under `name`, if it could be one.
+pub fn token(app: &App, headers: &HeaderMap, name: &str) -> Option<SessionToken> {
+    let name = full_name(app, name);
+    cookies(headers, &name).find_map(SessionToken::parse)
 }
 
 /// Gives the browser a cookie for `max_age` seconds; takes it away where that is 0.

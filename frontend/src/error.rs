@@ -21,7 +21,7 @@ use crate::{
     credentials::CredentialFault,
     database::DatabaseError,
     gate::Refused,
-    pages,
+    pages::{self, WayOn},
     query::QueryFault,
     respond::{self, Body},
     scope::BASE as BASE_SCOPE,
@@ -210,10 +210,10 @@ impl Fault {
         Self { internal: Some(Arc::from(source.into())), ..self }
     }
 
-    /// The answer to a program (JSON) or to a browser (a page).
-    pub fn to_response(&self, html: bool, request_id: &str, metadata_url: &str) -> Response<Body> {
-        let mut response = if html {
-            respond::html(self.status, pages::error(self, request_id))
+    /// The answer to a program (JSON), or to a browser a page that says where to go on.
+    pub fn to_response(&self, page: Option<WayOn>, request_id: &str, metadata_url: &str) -> Response<Body> {
+        let mut response = if let Some(way_on) = page {
+            respond::html(self.status, pages::error(self, way_on, request_id))
         } else {
             let body = ErrorBody {
                 error: self.code,
@@ -436,7 +436,7 @@ mod tests {
         ] {
             let fault = Fault::from(refusal);
             assert_eq!((fault.status.as_u16(), fault.reason), (status, reason));
-            let response = fault.to_response(false, "r1", METADATA);
+            let response = fault.to_response(None, "r1", METADATA);
             assert!(response.headers().contains_key("www-authenticate"));
             assert_eq!(response.headers()["content-type"], "application/json");
         }
@@ -446,7 +446,7 @@ mod tests {
     fn nothing_internal_reaches_the_client() {
         let fault = Fault::internal("relation secret_table does not exist");
         assert!(!fault.to_string().contains("secret_table"));
-        let page = pages::error(&fault, "r1");
+        let page = pages::error(&fault, WayOn::SignIn, "r1");
         assert!(!page.contains("secret_table") && page.contains("r1"), "{page}");
     }
 }

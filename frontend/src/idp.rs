@@ -55,6 +55,13 @@ pub struct Principal {
     pub oauth_data: Value,
 }
 
+impl Principal {
+    /// A claim that is a text.
+    pub fn claim(&self, name: &str) -> Option<&str> {
+        self.claims.get(name).and_then(Value::as_str)
+    }
+}
+
 /// What a provider says about itself, as far as a sign-in here depends on it.
 #[derive(Debug)]
 pub struct Published {

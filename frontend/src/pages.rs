@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::{
-    error::Fault,
+    error::{Fault, Kind},
     respond::{self, Body},
 };
 
@@ -13,6 +13,8 @@ use crate::{
 pub const STYLE_PATH: &str = "/assets/style.css";
 /// Where the page with the token loads its script from.
 pub const SCRIPT_PATH: &str = "/assets/copy.js";
+/// Where browsers load the icon of every page from.
+pub const ICON_PATH: &str = "/assets/icon.svg";
 
 /// The page at the end of a sign-in: the only place where the token is ever shown.
 #[derive(Template)]
@@ -26,6 +28,20 @@ pub struct SignedIn<'a> {
     pub next: Option<&'a str>,
 }
 
+/// Where somebody goes on whose request failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WayOn {
+    /// Back to the application that sent them here.
+    Application,
+    /// The page of their sessions.
+    Sessions,
+    /// To whatever they signed in for, which nobody knows any more.
+    SignIn,
+    /// To the pages there are.
+    Anywhere,
+    Nowhere,
+}
+
 #[derive(Template)]
 #[template(path = "error.html")]
 struct ErrorPage<'a> {
@@ -33,17 +49,22 @@ struct ErrorPage<'a> {
     title: &'a str,
     message: &'a str,
     request_id: &'a str,
-    start_again: bool,
+    way_on: WayOn,
+    /// Whether the same request may succeed later.
+    passes: bool,
 }
 
 /// The page of a fault: what the client is told, and the id under which the log tells more.
-pub fn error(fault: &Fault, request_id: &str) -> String {
+pub fn error(fault: &Fault, way_on: WayOn, request_id: &str) -> String {
+    // Whoever came by the wrong name, or from a page that may not, finds nothing under links of the same kind.
+    let is_refused = fault.status == StatusCode::FORBIDDEN && fault.kind == Kind::Client;
     render(&ErrorPage {
         status: fault.status.as_u16(),
         title: title(fault.status),
         message: &fault.public,
         request_id,
-        start_again: fault.status != StatusCode::FORBIDDEN,
+        way_on: if is_refused { WayOn::Nowhere } else { way_on },
+        passes: fault.retry_after.is_some(),
     })
 }
 
@@ -58,6 +79,11 @@ pub fn instant(instant: DateTime<Utc>) -> String {
     instant.format("%-d %B %Y, %H:%M UTC").to_string()
 }
 
+/// The same in less room, for lists.
+pub fn short_instant(instant: DateTime<Utc>) -> String {
+    instant.format("%-d %b %Y, %H:%M UTC").to_string()
+}
+
 /// The style sheet.
 pub fn style() -> Response<Body> {
     asset("text/css; charset=utf-8", include_str!("pages/style.css"))
@@ -66,6 +92,11 @@ pub fn style() -> Response<Body> {
 /// The script of the copy button.
 pub fn script() -> Response<Body> {
     asset("text/javascript; charset=utf-8", include_str!("pages/copy.js"))
+}
+
+/// The icon.
+pub fn icon() -> Response<Body> {
+    asset("image/svg+xml", include_str!("pages/icon.svg"))
 }
 
 fn asset(media_type: &'static str, text: &'static str) -> Response<Body> {
@@ -81,6 +112,7 @@ fn title(status: StatusCode) -> &'static str {
         403 => "That is not allowed",
         404 => "There is nothing here",
         405 => "That does not work here",
+        429 => "Too many requests",
         400..500 => "That did not work",
         503 => "Please try again",
         _ => "Something went wrong",
@@ -108,7 +140,7 @@ mod tests {
     #[test]
     fn no_page_carries_script_or_style_in_line() {
         let page = SignedIn { name: "", token: "", endpoint: "", expires_at: String::new(), next: None };
-        for html in [render(&page), error(&Fault::no_credential(), "r")] {
+        for html in [render(&page), error(&Fault::no_credential(), WayOn::SignIn, "r")] {
             for forbidden in ["<style", "style=", "onclick", "javascript:"] {
                 assert!(!html.contains(forbidden), "{forbidden} in {html}");
             }

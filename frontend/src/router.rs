@@ -7,7 +7,7 @@
 //! | `/auth/callback` | GET | ends it |
 //! | `/auth/session` | GET | who am I, until when |
 //! | `/auth/logout` | POST | ends this session |
-//! | `/auth/sessions` | GET, DELETE | my sessions; ends all others |
+//! | `/auth/sessions` | GET, POST, DELETE | my sessions; the buttons of their page; ends all others |
 //! | `/auth/sessions/{id}` | DELETE | ends one |
 //! | `/authorize` | GET, POST | sends a browser for a code; the consent page's answer |
 //! | `/token` | POST | codes and refresh tokens become access tokens |
@@ -16,7 +16,7 @@
 //! | `/.well-known/oauth-protected-resource`, `…/mcp/v1` | GET | protected resource metadata |
 //! | `/.well-known/oauth-authorization-server`, `…/mcp/v1` | GET | authorization server metadata |
 //! | `/healthz` | GET | 200 while the process serves |
-//! | `/assets/style.css`, `/assets/copy.js` | GET | what the pages load |
+//! | `/assets/style.css`, `/assets/copy.js`, `/assets/icon.svg` | GET | what the pages load |
 //!
 //! Paths are compared as they came: no decoding, no normalising, nothing to disagree about with a proxy.
 
@@ -41,8 +41,9 @@ use crate::{
     cors,
     credentials::{self, Credential},
     database,
-    error::{Fault, Kind},
-    idp, mcp, pages,
+    error::{Challenge, Fault, Kind},
+    idp, mcp,
+    pages::{self, WayOn},
     respond::{self, Body},
     sign_in,
 };
@@ -68,6 +69,7 @@ enum Route<'a> {
     Health,
     Style,
     Script,
+    Icon,
     Nothing,
 }
 
@@ -79,7 +81,7 @@ impl<'a> Route<'a> {
             idp::CALLBACK_PATH => Self::Callback,
             "/auth/session" => Self::Session,
             "/auth/logout" => Self::Logout,
-            "/auth/sessions" => Self::Sessions,
+            account::page::PATH => Self::Sessions,
             authorize::PATH => Self::Authorize,
             metadata::TOKEN_PATH => Self::Token,
             metadata::REGISTER_PATH => Self::Register,
@@ -89,6 +91,7 @@ impl<'a> Route<'a> {
             "/healthz" => Self::Health,
             pages::STYLE_PATH => Self::Style,
             pages::SCRIPT_PATH => Self::Script,
+            pages::ICON_PATH => Self::Icon,
             _ => match path.strip_prefix("/auth/sessions/") {
                 Some(id) if !id.is_empty() && !id.contains('/') => Self::OneSession(id),
                 _ => Self::Nothing,
@@ -99,6 +102,16 @@ impl<'a> Route<'a> {
     /// Whether browsers come here with a person before them, who is answered with a page.
     fn is_for_people(self) -> bool {
         !matches!(self, Self::Mcp | Self::Token | Self::Register | Self::Revoke)
+    }
+
+    /// Where whoever was refused here goes on.
+    fn way_on(self) -> WayOn {
+        match self {
+            Self::Authorize => WayOn::Application,
+            Self::Sessions => WayOn::Sessions,
+            Self::Nothing => WayOn::Anywhere,
+            _ => WayOn::SignIn,
+        }
     }
 
     /// The label on metrics.
@@ -117,7 +130,7 @@ impl<'a> Route<'a> {
             Self::ResourceMetadata => "resource_metadata",
             Self::ServerMetadata => "server_metadata",
             Self::Health => "health",
-            Self::Style | Self::Script => "assets",
+            Self::Style | Self::Script | Self::Icon => "assets",
             Self::Nothing => "none",
         }
     }
@@ -126,7 +139,7 @@ impl<'a> Route<'a> {
         match self {
             Self::Mcp | Self::Logout | Self::Token | Self::Register | Self::Revoke => "POST, OPTIONS",
             Self::Authorize => "GET, POST, OPTIONS",
-            Self::Sessions => "GET, DELETE, OPTIONS",
+            Self::Sessions => "GET, POST, DELETE, OPTIONS",
             Self::OneSession(_) => "DELETE, OPTIONS",
             _ => "GET, OPTIONS",
         }
@@ -155,6 +168,7 @@ pub async fn handle(app: &App, mut peer: Peer, request: Request<Incoming>) -> Re
         status: None,
         fault: None,
     };
+    let presented = matches!(credential, Ok(Some(Credential::Token(_))));
     let origin = request.headers().get(header::ORIGIN).cloned();
     let html = accept::prefers_html(request.headers()) && route.is_for_people();
 
@@ -167,6 +181,10 @@ pub async fn handle(app: &App, mut peer: Peer, request: Request<Incoming>) -> Re
     };
     line.fault = response.extensions_mut().remove::<Arc<Fault>>();
     line.status = Some(response.status());
+    if presented && line.fault.as_ref().is_some_and(|fault| fault.challenge == Some(Challenge::InvalidToken))
+    {
+        app.refused_limit.refused(peer.address.ip());
+    }
     cors::expose(&app.gate, origin.as_ref(), &mut response);
     respond::harden(&mut response, app.public_url.is_https());
     if let Ok(id) = HeaderValue::from_str(&line.id) {
@@ -187,6 +205,9 @@ async fn answer(
         return Ok(cors::preflight(&app.gate, request.headers(), route.methods()));
     }
     app.gate.check(request.uri(), request.headers())?;
+    if let Ok(Some(Credential::Token(_))) = credential {
+        app.refused_limit.admit(peer.address.ip())?;
+    }
     let method = request.method().clone();
     // Each route's future is boxed: a connection keeps room for the largest of them while it is idle.
     match (route, method.as_str()) {
@@ -201,7 +222,11 @@ async fn answer(
         (Route::Callback, "GET") => Box::pin(sign_in::callback(app, &request.into_parts().0, peer)).await,
         (Route::Session, "GET") => Box::pin(account::session(app, credential?)).await,
         (Route::Logout, "POST") => Box::pin(account::logout(app, credential?)).await,
+        (Route::Sessions, "GET") if accept::prefers_html(request.headers()) => {
+            Box::pin(account::page::get(app, peer, &request.into_parts().0, credential?)).await
+        }
         (Route::Sessions, "GET") => Box::pin(account::list(app, credential?)).await,
+        (Route::Sessions, "POST") => Box::pin(account::page::post(app, request, credential?)).await,
         (Route::Sessions, "DELETE") => Box::pin(account::end_others(app, credential?)).await,
         (Route::OneSession(id), "DELETE") => Box::pin(account::end(app, credential?, id)).await,
         (Route::Authorize, "GET") => Box::pin(authorize::get(app, peer, &request.into_parts().0)).await,
@@ -214,6 +239,7 @@ async fn answer(
         (Route::Health, "GET" | "HEAD") => Ok(respond::text(StatusCode::OK, "ok\n")),
         (Route::Style, "GET" | "HEAD") => Ok(pages::style()),
         (Route::Script, "GET" | "HEAD") => Ok(pages::script()),
+        (Route::Icon, "GET" | "HEAD") => Ok(pages::icon()),
         (Route::Nothing, _) => {
             Err(Fault::client(StatusCode::NOT_FOUND, "not_found", "There is nothing at this address."))
         }
@@ -237,7 +263,7 @@ fn refuse(app: &App, route: Route<'_>, fault: Fault, html: bool, request_id: &st
     if route == Route::Mcp {
         return mcp::refuse(fault, request_id, &app.metadata_url);
     }
-    let mut response = fault.to_response(html, request_id, &app.metadata_url);
+    let mut response = fault.to_response(html.then(|| route.way_on()), request_id, &app.metadata_url);
     response.extensions_mut().insert(Arc::new(fault));
     response
 }

@@ -5,7 +5,7 @@
 
 pub mod oauth;
 
-use std::{collections::HashMap, error::Error, fmt, time::Duration};
+use std::{collections::HashMap, error::Error, fmt, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use chrono::{DateTime, Utc};
@@ -27,7 +27,8 @@ use crate::{
 const CREATE: &str = "SELECT session_id, user_id, access_token, expires_at, absolute_expires_at \
                       FROM mcp.create_session(issuer => $1, subject => $2, oauth_data => $3, resource => $4, \
                                               scopes => $5, claims => $6, metadata => $7, \
-                                              ttl => pg_catalog.make_interval(secs => $8))";
+                                              ttl => pg_catalog.make_interval(secs => $8), \
+                                              max_lifetime => pg_catalog.make_interval(secs => $9))";
 const LOOKUP: &str = "SELECT status, session_id, user_id, issuer, subject, client_id, resource, scopes, claims, \
                              created_at, updated_at, expires_at, absolute_expires_at \
                       FROM mcp.lookup_session($1, $2)";
@@ -36,7 +37,8 @@ const REVOKE: &str = "SELECT mcp.revoke_session($1)";
 // The list depends on the row of enter(), so that it is read after the identity is armed.
 const MY_SESSIONS: &str = "SELECT e.status, (SELECT COALESCE(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(s) \
                                                     ORDER BY s.current DESC, s.last_used_at DESC), '[]'::jsonb) \
-                                             FROM mcp.my_sessions AS s WHERE e.status = 'active') \
+                                             FROM mcp.my_sessions AS s WHERE e.status = 'active'), \
+                                  e.claims \
                            FROM mcp.enter($1, $2) AS e";
 const END_SESSION: &str = "SELECT status, CASE WHEN status = 'active' THEN mcp.end_session($3) END \
                            FROM mcp.enter($1, $2)";
@@ -53,7 +55,11 @@ const CALL_TOOL: &str = "SELECT mcp.call_tool($1, $2, $3, $4, $5)";
 const READ_RESOURCE: &str = "SELECT mcp.read_resource($1, $2, $3, $4)";
 const GET_PROMPT: &str = "SELECT mcp.get_prompt($1, $2, $3, $4, $5)";
 const COMPLETE: &str = "SELECT mcp.complete($1, $2, $3, $4, $5)";
-const LISTEN: &str = "LISTEN mcp_changes";
+/// The channels of [`Sessions::listen_to_others`].
+pub const CHANGES: &str = "mcp_changes";
+pub const CANCELLATIONS: &str = "mcp_cancellations";
+const LISTEN: &str = "LISTEN mcp_changes; LISTEN mcp_cancellations";
+const NOTIFY: &str = "SELECT pg_catalog.pg_notify($1, $2)";
 const LIST_VERSIONS: &str = "SELECT list, version FROM mcp.list_versions()";
 const VERSION: &str = "SELECT mcp.version()";
 const DOCTOR: &str = "SELECT pg_catalog.to_jsonb(d) FROM mcp.doctor() AS d";
@@ -76,12 +82,14 @@ pub type Verdict<T> = Result<T, Refusal>;
 pub struct NewSession<'a> {
     pub issuer: &'a str,
     pub subject: &'a str,
-    /// The provider's tokens; sealed by the extension.
-    pub oauth_data: &'a Value,
+    /// The provider's tokens, where they are kept; sealed by the extension.
+    pub oauth_data: Option<&'a Value>,
     pub scopes: &'a [String],
     pub claims: &'a Value,
     pub metadata: &'a Value,
     pub ttl: Duration,
+    /// The extension's own, where none is named.
+    pub max_lifetime: Option<Duration>,
 }
 
 /// A session just made. Its token exists nowhere else.
@@ -108,6 +116,14 @@ pub struct Session {
     pub last_used_at: DateTime<Utc>,
     pub expires_at: DateTime<Utc>,
     pub absolute_expires_at: DateTime<Utc>,
+}
+
+/// The live sessions of somebody, this one first.
+pub struct MySessions {
+    /// A JSON array of objects.
+    pub sessions: Value,
+    /// What this session knows of its user.
+    pub claims: Value,
 }
 
 /// How a sign-in under way stands when the browser comes back.
@@ -213,15 +229,20 @@ pub struct Versions {
 
 /// Every operation on sessions, for one resource.
 pub struct Sessions {
-    auth: Database,
-    exec: Database,
+    auth: Arc<Database>,
+    exec: Arc<Database>,
     resource: String,
 }
 
 impl Sessions {
     /// `auth` is a login in `mcp_auth`, `exec` one in `mcp_exec`; `resource` the URL of the MCP endpoint.
     pub fn new(auth: Database, exec: Database, resource: String) -> Self {
-        Self { auth, exec, resource }
+        Self { auth: Arc::new(auth), exec: Arc::new(exec), resource }
+    }
+
+    /// The same databases, for sessions that hold at another resource, and there alone.
+    pub fn of_resource(&self, resource: String) -> Self {
+        Self { auth: self.auth.clone(), exec: self.exec.clone(), resource }
     }
 
     /// The URL that tokens are issued for (RFC 8707).
@@ -240,6 +261,7 @@ impl Sessions {
             Type::JSONB,
             Type::JSONB,
             Type::FLOAT8,
+            Type::FLOAT8,
         ];
         let row = self
             .auth
@@ -255,6 +277,7 @@ impl Sessions {
                     &Hidden(new.claims),
                     &new.metadata,
                     &new.ttl.as_secs_f64(),
+                    &new.max_lifetime.map(|lifetime| lifetime.as_secs_f64()),
                 ],
             )
             .await?;
@@ -301,10 +324,13 @@ impl Sessions {
         Ok(get::<Option<bool>>(&row, 0)?.unwrap_or(false))
     }
 
-    /// The live sessions of this token's user, as a JSON array; this one first.
-    pub async fn my_sessions(&self, token: &SessionToken) -> Result<Verdict<Value>, DatabaseError> {
+    /// The live sessions of this token's user.
+    pub async fn my_sessions(&self, token: &SessionToken) -> Result<Verdict<MySessions>, DatabaseError> {
         let row = self.token_row(MY_SESSIONS, token).await?;
-        status(&row)?.map_or_else(|refusal| Ok(Err(refusal)), |()| get(&row, 1).map(Ok))
+        match status(&row)? {
+            Ok(()) => Ok(Ok(MySessions { sessions: get(&row, 1)?, claims: get(&row, 2)? })),
+            Err(refusal) => Ok(Err(refusal)),
+        }
     }
 
     /// Ends another session of this token's user; `false` where the user has none of that id.
@@ -431,9 +457,14 @@ impl Sessions {
         read_answer(result)
     }
 
-    /// A connection that hears of changes of the lists, and what it hears.
-    pub async fn listen_to_changes(&self) -> Result<(Client, Messages), DatabaseError> {
+    /// A connection that hears of changes of the lists and of cancelled calls, and what it hears.
+    pub async fn listen_to_others(&self) -> Result<(Client, Messages), DatabaseError> {
         self.exec.listen(LISTEN).await
+    }
+
+    /// Tells all frontends that a call is cancelled.
+    pub async fn tell_of_cancellation(&self, call: &str) -> Result<(), DatabaseError> {
+        self.exec.row(NOTIFY, &[Type::TEXT, Type::TEXT], &[&CANCELLATIONS, &call]).await.map(drop)
     }
 
     /// A text for each list that changes when the list does.

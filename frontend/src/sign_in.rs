@@ -12,6 +12,7 @@ use url::Url;
 
 use crate::{
     accept,
+    account::page,
     app::{App, Peer},
     authorization_server::authorize,
     cookie,
@@ -48,6 +49,8 @@ pub enum Purpose {
     Token { scopes: Vec<String>, redirect_uri: Option<String> },
     /// An authorization code, for the client that asked.
     Code(Box<authorize::Request>),
+    /// The page of one's own sessions.
+    Sessions,
 }
 
 /// A sign-in under way.
@@ -117,6 +120,7 @@ pub async fn callback(app: &App, parts: &Parts, peer: &Peer) -> Result<Response<
         (Purpose::Token { scopes, redirect_uri }, answered) => {
             begin_session(app, parts, peer, &answered?, &scopes, redirect_uri.as_deref()).await?
         }
+        (Purpose::Sessions, answered) => page::open(app, parts, peer, &answered?).await?,
         (Purpose::Code(request), Ok(principal)) => {
             match request.grant(app, &parts.headers, peer, &principal).await {
                 Ok(response) => response,
@@ -142,11 +146,12 @@ async fn begin_session(
         .create(&NewSession {
             issuer: &principal.issuer,
             subject: &principal.subject,
-            oauth_data: &principal.oauth_data,
+            oauth_data: Some(&principal.oauth_data),
             scopes,
             claims: &Value::Object(principal.claims.clone()),
             metadata: &origin_of(&parts.headers, peer),
             ttl: app.session_ttl,
+            max_lifetime: None,
         })
         .await
         .map_err(|error| if error.is_refusal() { unkeepable(error) } else { error.into() })?;
@@ -189,7 +194,6 @@ fn welcome(
     session: &CreatedSession,
     next: Option<&str>,
 ) -> Result<Response<Body>, Fault> {
-    let claim = |name: &str| principal.claims.get(name).and_then(Value::as_str);
     let mut body = json!({
         "success": true,
         "session_id": session.token.expose(),
@@ -200,8 +204,8 @@ fn welcome(
             "id": session.user_id,
             "issuer": principal.issuer,
             "subject": principal.subject,
-            "email": claim("email"),
-            "name": claim("name"),
+            "email": principal.claim("email"),
+            "name": principal.claim("name"),
         },
     });
     if let Some(next) = next {
@@ -215,7 +219,7 @@ fn welcome(
         return redirect(StatusCode::SEE_OTHER, next, &json!({"redirect_uri": next}));
     }
     let page = SignedIn {
-        name: claim("name").or(claim("email")).unwrap_or_default(),
+        name: principal.claim("name").or(principal.claim("email")).unwrap_or_default(),
         token: session.token.expose(),
         endpoint: &app.public_url.join(mcp::PATH),
         expires_at: pages::instant(session.expires_at),

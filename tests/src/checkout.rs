@@ -44,20 +44,33 @@ pub fn postgres_bin() -> Result<PathBuf> {
 
 /// The built frontend beside the running test binary, `MCP_TEST_FRONTEND` where that is set.
 pub fn frontend() -> Result<PathBuf> {
-    let binary = match std::env::var_os("MCP_TEST_FRONTEND") {
-        Some(path) => PathBuf::from(path),
-        None => {
-            let profile = std::env::current_exe()?;
-            let profile = profile.parent().expect("a binary lies in a directory");
-            let profile =
-                if profile.ends_with("deps") { profile.parent().unwrap_or(profile) } else { profile };
-            profile.join("mcp-frontend")
-        }
+    built("mcp-frontend", std::env::var_os("MCP_TEST_FRONTEND").map(PathBuf::from))
+}
+
+/// The built development identity provider, likewise.
+pub fn dev_idp() -> Result<PathBuf> {
+    built("mcp-dev-idp", None)
+}
+
+/// Where cargo puts what it builds: the directory above that of the profile.
+pub fn target() -> Result<PathBuf> {
+    let profile = profile()?;
+    Ok(profile.parent().unwrap_or(&profile).to_owned())
+}
+
+fn built(package: &str, instead: Option<PathBuf>) -> Result<PathBuf> {
+    let binary = match instead {
+        Some(path) => path,
+        None => profile()?.join(package),
     };
-    ensure!(
-        binary.exists(),
-        "no frontend at {}: run `cargo build -p mcp-frontend`, or name another with MCP_TEST_FRONTEND",
-        binary.display()
-    );
+    ensure!(binary.exists(), "nothing at {}: run `cargo build -p {package}`", binary.display());
     Ok(binary)
+}
+
+/// The directory of the profile that this test binary was built with.
+fn profile() -> Result<PathBuf> {
+    let binary = std::env::current_exe()?;
+    let directory = binary.parent().expect("a binary lies in a directory");
+    let is_deps = directory.ends_with("deps");
+    Ok(if is_deps { directory.parent().unwrap_or(directory) } else { directory }.to_owned())
 }

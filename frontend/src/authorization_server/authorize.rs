@@ -96,13 +96,9 @@ pub async fn post(app: &App, peer: &Peer, request: HttpRequest<Incoming>) -> Res
         Ok(request) => request,
         Err(refusal) => return asked.refuse(app, &refusal),
     };
-    let genuine = asked.browser.is_some_and(|browser| {
-        consent::is_of_this_page(&parts.headers)
-            && answer
-                .get("token")
-                .ok()
-                .flatten()
-                .is_some_and(|token| consent::holds(browser, &request.parameters, token))
+    let token = answer.get("token").ok().flatten();
+    let genuine = asked.browser.zip(token).is_some_and(|(browser, token)| {
+        consent::is_genuine(&parts.headers, browser, &request.parameters, token)
     });
     if !genuine {
         // A page of somebody else's, or one of ours whose cookie is gone: the person decides on a new one.

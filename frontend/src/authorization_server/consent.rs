@@ -6,9 +6,7 @@
 //! of somebody else's cannot know it, and one request's token is of no use for another.
 
 use askama::Template;
-use aws_lc_rs::hmac;
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use crate::{
     app::App,
@@ -17,14 +15,11 @@ use crate::{
         client::{self, Client},
         redirect::RedirectUri,
     },
+    csrf::{self, Purpose},
     pages,
     respond::{self, Body},
     scope,
 };
-
-/// Separates this use of the secret from any other.
-const PURPOSE: &[u8] = b"mcp/v1/consent\0";
-const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Why the page is shown once more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +50,8 @@ struct Page<'a> {
     private: bool,
     resource: &'a str,
     scopes: Vec<String>,
+    /// Where people end what they allow here.
+    sessions: &'a str,
     action: &'a str,
     parameters: &'a [(&'static str, &'a str)],
     token: String,
@@ -78,9 +75,10 @@ impl Question<'_> {
                 .filter(|scope| *scope != scope::BASE)
                 .map(|scope| client::shown(scope))
                 .collect(),
+            sessions: app.page_sessions.resource(),
             action: authorize::PATH,
             parameters: self.parameters,
-            token: token(self.browser, self.request),
+            token: csrf::token(Purpose::Consent, self.browser, self.request),
             asked_anew: self.notice == Some(Notice::AskedAnew),
         };
         let status = if page.asked_anew { StatusCode::FORBIDDEN } else { StatusCode::OK };
@@ -104,61 +102,14 @@ impl Question<'_> {
     }
 }
 
-/// What the page of this browser and this request carries.
-fn token(browser: &str, request: &str) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(&key(browser), &message(request)))
-}
-
-/// Whether `token` came from the page that this browser was shown for this request.
-pub fn holds(browser: &str, request: &str, token: &str) -> bool {
-    let Ok(token) = BASE64_URL_SAFE_NO_PAD.decode(token) else { return false };
-    hmac::verify(&key(browser), &message(request), &token).is_ok()
-}
-
-/// Whether the browser, where it says so, posted from a page of this server's.
-pub fn is_of_this_page(headers: &HeaderMap) -> bool {
-    headers.get(FETCH_SITE).is_none_or(|site| site == "same-origin")
-}
-
-fn key(browser: &str) -> hmac::Key {
-    hmac::Key::new(hmac::HMAC_SHA256, browser.as_bytes())
-}
-
-fn message(request: &str) -> Vec<u8> {
-    [PURPOSE, request.as_bytes()].concat()
+/// Whether the answer came from the page that this browser was shown for this request.
+pub fn is_genuine(headers: &HeaderMap, browser: &str, request: &str, token: &str) -> bool {
+    csrf::is_of_this_server(headers) && csrf::holds(Purpose::Consent, browser, request, token)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random;
-
-    #[test]
-    fn a_token_is_of_one_browser_and_one_request() {
-        let (one, two) = (random::secret().unwrap(), random::secret().unwrap());
-        let made = token(&one, "client_id=a");
-        assert!(holds(&one, "client_id=a", &made));
-        assert!(!holds(&two, "client_id=a", &made));
-        assert!(!holds(&one, "client_id=b", &made));
-        assert!(!holds(&one, "client_id=a&client_id=b", &made));
-        for bad in ["", "x", &made[1..], &format!("{made}A"), &one] {
-            assert!(!holds(&one, "client_id=a", bad), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_page_of_another_site_is_not_ours() {
-        for (site, expected) in [
-            (None, true),
-            (Some("same-origin"), true),
-            (Some("same-site"), false),
-            (Some("cross-site"), false),
-            (Some("none"), false),
-        ] {
-            let headers = site.map(|site| (FETCH_SITE, HeaderValue::from_static(site))).into_iter().collect();
-            assert_eq!(is_of_this_page(&headers), expected, "{site:?}");
-        }
-    }
 
     #[test]
     fn what_strangers_chose_is_escaped() {
@@ -170,6 +121,7 @@ mod tests {
             private: true,
             resource: "https://h/mcp/v1",
             scopes: vec!["<u>".into()],
+            sessions: "https://h/auth/sessions",
             action: "/authorize",
             parameters: &[("state", "\"><form>")],
             token: String::new(),

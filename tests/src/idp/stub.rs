@@ -60,6 +60,8 @@ pub enum Fault {
 pub enum Endpoint {
     /// `/.well-known/openid-configuration`
     Discovery,
+    /// Where the browser is sent, of either protocol.
+    Authorize,
     /// The key set, of either protocol.
     Jwks,
     /// The token endpoint, or WorkOS' `authenticate`.
@@ -248,6 +250,7 @@ async fn respond(state: Arc<State>, request: Request<Incoming>) -> Result<Answer
     let path = request.uri().path().to_owned();
     let endpoint = match path.as_str() {
         "/.well-known/openid-configuration" => Some(Endpoint::Discovery),
+        "/authorize" | "/user_management/authorize" => Some(Endpoint::Authorize),
         "/token" | "/user_management/authenticate" => Some(Endpoint::Token),
         _ if path == "/jwks" || path.starts_with("/sso/jwks/") => Some(Endpoint::Jwks),
         _ => None,
