@@ -20,7 +20,7 @@ pub const LOOK: &str = "
                      WHERE value <> ''),
         'role', CASE WHEN current_user <> session_user THEN current_user END,
         'channels', (SELECT pg_catalog.jsonb_agg(channel) FROM pg_catalog.pg_listening_channels() AS channel
-                      WHERE channel <> 'mcp_changes'),
+                      WHERE channel NOT IN ('mcp_changes', 'mcp_cancellations')),
         'statements', (SELECT pg_catalog.jsonb_agg(name ORDER BY name) FROM pg_catalog.pg_prepared_statements
                         WHERE from_sql),
         'cursors', (SELECT pg_catalog.jsonb_agg(name) FROM pg_catalog.pg_cursors WHERE name <> ''),

@@ -28,7 +28,7 @@ pub fn tests(world: &Shared) -> Trials {
         token_endpoint_that_answers_garbage_signs_nobody_in,
         error_with_status_200_signs_nobody_in,
         discovery_that_fails_is_a_503,
-        discovery_of_another_issuer_is_refused,
+        checklist_33_discovery_of_another_issuer_is_refused,
         key_set_that_fails_is_a_503,
         checklist_13_forged_signatures_sign_nobody_in,
         checklist_13_forged_claims_sign_nobody_in,
@@ -36,6 +36,7 @@ pub fn tests(world: &Shared) -> Trials {
         workos_faults_sign_nobody_in,
         checklist_13_workos_forged_access_tokens_sign_nobody_in,
         redirects_of_the_token_endpoint_are_not_followed,
+        checklist_15_redirects_of_the_provider_are_not_followed,
         liveness_does_not_depend_on_the_provider,
     ]
 }
@@ -188,15 +189,32 @@ async fn discovery_that_fails_is_a_503(world: &Shared) -> Result<()> {
     Ok(())
 }
 
-async fn discovery_of_another_issuer_is_refused(world: &Shared) -> Result<()> {
+async fn checklist_33_discovery_of_another_issuer_is_refused(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let stub = StubProvider::start().await?;
-    stub.forge_metadata(|document| {
-        document.insert("issuer".to_owned(), json!("https://accounts.other.test"));
-    });
     let frontend = stub.oidc(world.settings(&database)?).start().await?;
-    let page = Browser::new().step(&format!("{}/auth/init", frontend.url())).await?;
-    assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE, "{}", page.text);
+    let own = stub.issuer().to_owned();
+    let init = format!("{}/auth/init", frontend.url());
+    for other in [
+        json!("https://accounts.other.test"),
+        json!(format!("{own}/")),
+        json!(format!("{own}/tenant")),
+        json!(own.replace("http:", "HTTP:")),
+        json!(own.replace("127.0.0.1", "localhost")),
+        json!(""),
+        json!([own]),
+        json!(null),
+    ] {
+        let issuer = other.clone();
+        stub.forge_metadata(move |document| {
+            document.insert("issuer".to_owned(), issuer.clone());
+        });
+        let page = Browser::new().step(&init).await?;
+        ensure!(page.status == StatusCode::SERVICE_UNAVAILABLE, "{other}: {} {}", page.status, page.text);
+    }
+    // None of them was kept.
+    stub.behave();
+    Browser::new().sign_in(&frontend.url(), "alice@example.com").await?;
     Ok(())
 }
 
@@ -368,6 +386,27 @@ async fn redirects_of_the_token_endpoint_are_not_followed(world: &Shared) -> Res
     assert!(!page.status.is_success(), "{}", page.status);
     assert_eq!(elsewhere.token_requests(), Vec::<String>::new(), "the code went to another host");
     assert_nobody(&database, "a redirected token request").await
+}
+
+async fn checklist_15_redirects_of_the_provider_are_not_followed(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    listener.set_nonblocking(true)?;
+    let inside = format!("http://{}/latest/meta-data/", listener.local_addr()?);
+    for endpoint in [Endpoint::Discovery, Endpoint::Jwks, Endpoint::Token] {
+        let (frontend, stub) = world.stubbed(&database).await?;
+        let redirect = Fault::Redirect(inside.clone());
+        let page = if endpoint == Endpoint::Discovery {
+            stub.fail(endpoint, redirect);
+            Browser::new().step(&format!("{}/auth/init", frontend.url())).await?
+        } else {
+            callback_with(&frontend, &stub, |stub| stub.fail(endpoint, redirect)).await?
+        };
+        ensure!(page.status == StatusCode::SERVICE_UNAVAILABLE, "{endpoint:?}: {}", page.status);
+        // The kernel takes connections before they are accepted, so nothing can be missed here.
+        ensure!(listener.accept().is_err(), "{endpoint:?}: the redirect was followed");
+    }
+    assert_nobody(&database, "a provider that redirects").await
 }
 
 async fn liveness_does_not_depend_on_the_provider(world: &Shared) -> Result<()> {

@@ -18,6 +18,7 @@ mod checklist;
 mod checklist_http;
 mod client_documents;
 mod consent;
+mod discovery;
 mod doctor;
 mod expiry;
 mod fuzz;
@@ -79,8 +80,9 @@ fn main() -> ExitCode {
     trials.extend(bad_input::tests(&world));
     trials.extend(cancellation::tests(&world));
     trials.extend(causes::tests(&world));
-    trials.extend(client_documents::tests(&world));
     trials.extend(changes::tests(&world));
+    trials.extend(client_documents::tests(&world));
+    trials.extend(discovery::tests(&world));
     trials.extend(doctor::tests(&world));
     trials.extend(consent::tests(&world));
     trials.extend(checklist::tests(&world));

@@ -28,6 +28,7 @@ pub fn tests(world: &Shared) -> Trials {
         second_generation_asks_for_the_revision_and_signs_in_by_registration,
         second_generation_asks_for_the_revision_and_signs_in_by_document,
         second_generation_insists_on_the_newest_revision,
+        slash_behind_the_url_makes_no_difference,
         forgotten_clients_register_anew,
         refusal_reaches_the_client,
     ]
@@ -265,6 +266,28 @@ fn bodies(notes: &Value) -> Vec<&str> {
 fn parameter(url: &str, name: &str) -> String {
     let url = Url::parse(url).expect("a client sends people to a URL");
     url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned()).unwrap_or_default()
+}
+
+/// The resource is the URL without it, and has to cover the one with it in the eyes of the clients.
+async fn slash_behind_the_url_makes_no_difference(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let frontend = world.frontend(&database).await?;
+    let mcp = format!("{}/mcp/v1/", frontend.url());
+    for (generation, choice) in [
+        (Generation::First, Choice::Legacy),
+        (Generation::Second, Choice::Legacy),
+        (Generation::Second, Choice::Auto),
+    ] {
+        let application = tokio::task::block_in_place(|| Application::start(generation, choice, &mcp, None))?;
+        let browser = Browser::new();
+        let life = Life { database: &database, frontend: &frontend, application, browser };
+        let authorize = life.application.connect().await?.unauthorized()?;
+        assert_eq!(parameter(&authorize, "resource"), mcp.trim_end_matches('/'));
+        life.consent(&authorize).await?;
+        life.application.connect().await?.value()?;
+        assert_eq!(life.whoami().await?["subject"], USER);
+    }
+    Ok(())
 }
 
 /// Registrations that are not used are swept, and operators remove clients.
