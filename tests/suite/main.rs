@@ -18,6 +18,7 @@ mod mcp_calls;
 mod no_secrets;
 mod pooler;
 mod pooling;
+mod protocol;
 mod replicas;
 mod rounds;
 mod sign_in;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
     trials.extend(mcp_calls::tests(&world));
     trials.extend(pooler::tests(&world));
     trials.extend(pooling::tests(&world));
+    trials.extend(protocol::tests(&world));
     trials.extend(replicas::tests(&world));
     trials.extend(rounds::tests(&world));
     trials.extend(sign_in::tests(&world));
