@@ -23,9 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn tests(world: &Shared) -> Trials {
     world::tests![world;
-        modern_closed_connection_frees_the_backend_within_a_second,
-        modern_closed_stream_frees_the_backend_within_a_second,
-        modern_cancelled_notification_is_accepted_and_cancels_nothing,
+        t06_modern_closed_connection_frees_the_backend_within_a_second,
+        t06_modern_closed_stream_frees_the_backend_within_a_second,
+        t06_modern_cancelled_notification_is_accepted_and_cancels_nothing,
         legacy_closed_connection_lets_the_tool_finish,
         legacy_cancelled_notification_frees_the_backend_within_a_second,
         legacy_cancelled_notification_reaches_every_replica,
@@ -113,7 +113,7 @@ fn spawn(
     tokio::spawn(async move { client.call(name, arguments).await })
 }
 
-async fn modern_closed_connection_frees_the_backend_within_a_second(world: &Shared) -> Result<()> {
+async fn t06_modern_closed_connection_frees_the_backend_within_a_second(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
     let client = stage.client(Era::Modern, "alice").await?;
     let mut times = Vec::new();
@@ -126,7 +126,7 @@ async fn modern_closed_connection_frees_the_backend_within_a_second(world: &Shar
     ensure_freed(&times)
 }
 
-async fn modern_closed_stream_frees_the_backend_within_a_second(world: &Shared) -> Result<()> {
+async fn t06_modern_closed_stream_frees_the_backend_within_a_second(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
     let client = stage.client(Era::Modern, "alice").await?.meta("progressToken", "p");
     let mut times = Vec::new();
@@ -144,7 +144,7 @@ async fn modern_closed_stream_frees_the_backend_within_a_second(world: &Shared) 
     Ok(())
 }
 
-async fn modern_cancelled_notification_is_accepted_and_cancels_nothing(world: &Shared) -> Result<()> {
+async fn t06_modern_cancelled_notification_is_accepted_and_cancels_nothing(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
     let client = stage.client(Era::Modern, "alice").await?.id(7);
     let call = spawn(&client, "late_note", json!({"body": "kept", "seconds": 3}));
