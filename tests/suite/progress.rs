@@ -10,6 +10,7 @@ use tests::events::Event;
 use tests::frontend::Frontend;
 use tests::mcp::{Door, Era, McpClient, text_blocks};
 use tests::session::NewSession;
+use tests::wait::wait_until;
 use tokio::task::JoinSet;
 
 use crate::world::{self, Shared, Trials};
@@ -29,6 +30,7 @@ pub fn tests(world: &Shared) -> Trials {
         a_call_that_takes_too_long_ends_its_stream_with_a_clear_error,
         a_request_that_takes_too_long_ends_its_stream_with_a_clear_error,
         t05_a_silent_call_is_kept_alive,
+        a_client_that_does_not_read_holds_no_connection,
     ]
 }
 
@@ -245,5 +247,42 @@ async fn t05_a_silent_call_is_kept_alive(world: &Shared) -> Result<()> {
     let last = stream.message(PATIENCE).await?.context("no answer")?;
     assert_eq!(text_blocks(&last["result"]), "awake");
     assert_eq!(stream.next(PATIENCE).await?, None);
+    Ok(())
+}
+
+async fn a_client_that_does_not_read_holds_no_connection(world: &Shared) -> Result<()> {
+    let (database, frontend) = stage(world).await?;
+    database
+        .superuser()
+        .await?
+        .batch_execute(
+            "CREATE FUNCTION app.flood() RETURNS text LANGUAGE plpgsql AS $$
+                 BEGIN
+                     FOR step IN 1..200 LOOP PERFORM mcp.progress(step, 200, repeat('x', 200000)); END LOOP;
+                     RETURN 'done';
+                 END $$;
+             SELECT mcp.expose_tool('app.flood()', name => 'flood')",
+        )
+        .await?;
+    // One connection for all calls. At trace level the messages would fill the log.
+    let settings = frontend.settings().replica()?.set("MCP_POOL_SIZE", "1").set("MCP_LOG", "info");
+    let narrow = settings.start().await?;
+    for era in [Era::Modern, Era::Legacy] {
+        let client =
+            client(&database, &frontend, era, "alice").await?.at(&format!("{}/mcp/v1", narrow.url()));
+        let unread = client.clone().meta("progressToken", "p");
+        let mut unread = unread.open("tools/call", json!({"name": "flood"})).await?;
+        // While it runs, and longer where it holds on to its connection, others are told that all are busy.
+        wait_until("another call to be served", PATIENCE, || async {
+            Ok(client.call("whoami", json!({})).await?.status == StatusCode::OK)
+        })
+        .await?;
+        // Once it reads, it is told the rest.
+        let messages = unread.messages(PATIENCE).await?;
+        ensure!(
+            messages.last().is_some_and(|last| text_blocks(&last["result"]) == "done"),
+            "no answer at the end"
+        );
+    }
     Ok(())
 }
