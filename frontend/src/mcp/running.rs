@@ -54,6 +54,7 @@ pub async fn answer(
     sessions: &Arc<Sessions>,
     cancellations: &Cancellations,
     token: &SessionToken,
+    client: Option<&str>,
     call: Call,
 ) -> Result<Response<Body>, Fault> {
     if call.era == Era::Modern && !call.is_followed() {
@@ -66,7 +67,7 @@ pub async fn answer(
     let cancellable = id.as_deref().filter(|_| call.era == Era::Legacy).and_then(|id| {
         // As it is read where it is cancelled: texts can be written in many ways.
         let id: Value = serde_json::from_str(id.get()).ok()?;
-        Some(cancellations.begin(Key::of(token, &id.to_string())))
+        Some(cancellations.begin(Key::of(token, client?, &id.to_string())))
     });
     let (sender, mut receiver) = mpsc::channel(UNREAD);
     tokio::spawn(run(sessions.clone(), token.clone(), call, cancellable, sender));
