@@ -35,11 +35,13 @@ pub struct Cancellable {
 }
 
 impl Key {
-    /// `id` is the JSON of the request's id.
-    pub fn of(token: &SessionToken, id: &str) -> Self {
+    /// `client` tells apart clients that share a token and count alike; `id` is the JSON of the request's id.
+    pub fn of(token: &SessionToken, client: &str, id: &str) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, token.expose().as_bytes());
         let mut context = hmac::Context::with_key(&key);
         context.update(b"cancel\0");
+        context.update(client.as_bytes());
+        context.update(b"\0");
         context.update(id.as_bytes());
         Self(BASE64_URL_SAFE_NO_PAD.encode(context.sign()))
     }
@@ -66,8 +68,8 @@ impl Cancellations {
 
     /// Cancels a call, where it runs here; whether one does.
     ///
-    /// Two windows may share a token and count alike. Then nobody can say which of two calls is meant, and a client may
-    /// not lose a call that it waits for: neither is cancelled.
+    /// Where two calls have the same key nobody can say which is meant, and a client may not lose a call that it waits
+    /// for: neither is cancelled.
     pub fn cancel(&self, key: &Key) -> bool {
         self.with(|running| match running.get(key).map(Vec::as_slice) {
             Some([one]) => {
@@ -113,7 +115,7 @@ mod tests {
 
     fn key(secret: &str, id: &str) -> Key {
         let token = SessionToken::parse(&format!("mcps_{}_{}", "a".repeat(22), secret.repeat(50))).unwrap();
-        Key::of(&token, id)
+        Key::of(&token, "client", id)
     }
 
     #[test]

@@ -26,6 +26,7 @@ use rmcp::transport::streamable_http_server::{
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     accept, body,
@@ -35,8 +36,8 @@ use crate::{
     error::{Fault, Kind},
     mcp::{
         call::Call,
-        envelope::{INTERNAL_ERROR, INVALID_REQUEST, Malformed, Message, Payload},
-        era::{Action, Violation},
+        envelope::{INTERNAL_ERROR, INVALID_REQUEST, Kind as MessageKind, Malformed, Message, Payload},
+        era::{Action, Era, Violation},
         handler::{Caller, Handler},
     },
     respond::{self, Body},
@@ -153,12 +154,21 @@ impl Mcp {
             }
             Action::Cancel { id } => {
                 self.enter(token).await.map_err(failed)?;
-                self.cancel(&Key::of(token, &id)).await.map_err(failed)?;
+                if let Some(client) = client_id(&parts.headers) {
+                    self.cancel(&Key::of(token, client, &id)).await.map_err(failed)?;
+                }
                 Ok(respond::empty(StatusCode::ACCEPTED))
             }
             Action::Handshake => {
                 self.enter(token).await.map_err(failed)?;
-                self.dispatch(parts, message, Caller::new(token.clone(), era)).await.map_err(failed)
+                let caller = Caller::new(token.clone(), era);
+                let mut response = self.dispatch(parts, message, caller).await.map_err(failed)?;
+                if era == Era::Legacy
+                    && matches!(&message.kind, MessageKind::Request { method, .. } if method == "initialize")
+                {
+                    name_client(&mut response);
+                }
+                Ok(response)
             }
             Action::Subscribe => {
                 self.enter(token).await.map_err(failed)?;
@@ -178,7 +188,8 @@ impl Mcp {
             Action::Call { headers } => {
                 let call = Call::of(message, era, headers);
                 let call = if streamed { call } else { call.unfollowed() };
-                running::answer(&self.sessions, self.changes.cancellations(), token, call)
+                let client = client_id(&parts.headers);
+                running::answer(&self.sessions, self.changes.cancellations(), token, client, call)
                     .await
                     .map_err(failed)
             }
@@ -258,6 +269,20 @@ impl Mcp {
             }
             None => Ok(response),
         }
+    }
+}
+
+/// The header in which clients of the older revisions repeat what `initialize` was answered with.
+const CLIENT_HEADER: &str = "mcp-session-id";
+
+/// What tells this client from others that share its token. Nobody knows it here, and any value will do.
+fn client_id(headers: &HeaderMap) -> Option<&str> {
+    headers.get(CLIENT_HEADER)?.to_str().ok()
+}
+
+fn name_client(response: &mut Response<Body>) {
+    if let Ok(name) = HeaderValue::from_str(&Uuid::new_v4().to_string()) {
+        response.headers_mut().insert(CLIENT_HEADER, name);
     }
 }
 

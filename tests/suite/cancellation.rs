@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tests::database::Database;
 use tests::frontend::Frontend;
-use tests::mcp::{Answer, Door, Era, McpClient};
+use tests::mcp::{Answer, Door, Era, LEGACY, McpClient};
 use tests::session::NewSession;
 use tests::wait::wait_until;
 use tokio_postgres::Client;
@@ -23,9 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn tests(world: &Shared) -> Trials {
     world::tests![world;
-        modern_closed_connection_frees_the_backend_within_a_second,
-        modern_closed_stream_frees_the_backend_within_a_second,
-        modern_cancelled_notification_is_accepted_and_cancels_nothing,
+        t06_modern_closed_connection_frees_the_backend_within_a_second,
+        t06_modern_closed_stream_frees_the_backend_within_a_second,
+        t06_modern_cancelled_notification_is_accepted_and_cancels_nothing,
         legacy_closed_connection_lets_the_tool_finish,
         legacy_cancelled_notification_frees_the_backend_within_a_second,
         legacy_cancelled_notification_reaches_every_replica,
@@ -63,7 +63,8 @@ impl<'w> Stage<'w> {
         let auth = self.database.auth().await?;
         let resource = format!("{}/mcp/v1", self.frontend.url());
         let session = NewSession::of(user).at(&resource).create(&auth).await?;
-        Ok(self.frontend.mcp(era).with(Door::Bearer, &session.token))
+        let client = self.frontend.mcp(era).with(Door::Bearer, &session.token);
+        Ok(if era == Era::Legacy { initialized(client).await? } else { client })
     }
 
     /// How many tools sleep in this database.
@@ -99,6 +100,14 @@ fn ensure_freed(times: &[Duration]) -> Result<()> {
     Ok(())
 }
 
+/// The same client, carrying what it was answered at the beginning.
+async fn initialized(client: McpClient) -> Result<McpClient> {
+    let hello = json!({"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "suite", "version": "1"}});
+    let answer = client.request("initialize", hello).await?;
+    let id = answer.header("mcp-session-id").context("the answer names no client")?.to_owned();
+    Ok(client.header("mcp-session-id", &id))
+}
+
 fn cancelled(id: &Value) -> String {
     json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}}).to_string()
 }
@@ -113,7 +122,7 @@ fn spawn(
     tokio::spawn(async move { client.call(name, arguments).await })
 }
 
-async fn modern_closed_connection_frees_the_backend_within_a_second(world: &Shared) -> Result<()> {
+async fn t06_modern_closed_connection_frees_the_backend_within_a_second(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
     let client = stage.client(Era::Modern, "alice").await?;
     let mut times = Vec::new();
@@ -126,7 +135,7 @@ async fn modern_closed_connection_frees_the_backend_within_a_second(world: &Shar
     ensure_freed(&times)
 }
 
-async fn modern_closed_stream_frees_the_backend_within_a_second(world: &Shared) -> Result<()> {
+async fn t06_modern_closed_stream_frees_the_backend_within_a_second(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
     let client = stage.client(Era::Modern, "alice").await?.meta("progressToken", "p");
     let mut times = Vec::new();
@@ -144,7 +153,7 @@ async fn modern_closed_stream_frees_the_backend_within_a_second(world: &Shared) 
     Ok(())
 }
 
-async fn modern_cancelled_notification_is_accepted_and_cancels_nothing(world: &Shared) -> Result<()> {
+async fn t06_modern_cancelled_notification_is_accepted_and_cancels_nothing(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
     let client = stage.client(Era::Modern, "alice").await?.id(7);
     let call = spawn(&client, "late_note", json!({"body": "kept", "seconds": 3}));
@@ -232,7 +241,16 @@ async fn legacy_cancelled_notification_of_somebody_else_does_nothing(world: &Sha
     stage.await_sleeping(1).await?;
     assert_eq!(bob.post(cancelled(&json!(7))).await?.status, StatusCode::ACCEPTED);
     assert_eq!(call.await??.tool_text()?, "written");
-    // Two windows that share a token and count alike: nobody can say which of the two is meant.
+    // Two windows that share a token and count alike: each cancels its own.
+    let other = initialized(alice.clone()).await?;
+    let call = spawn(&alice, "late_note", json!({"body": "of one window", "seconds": 3}));
+    stage.await_sleeping(1).await?;
+    let elsewhere = stage.frontend.settings().replica()?.start().await?;
+    for window in [other.clone(), other.clone().at(&format!("{}/mcp/v1", elsewhere.url()))] {
+        window.post(cancelled(&json!(7))).await?;
+    }
+    assert_eq!(call.await??.tool_text()?, "written");
+    // Where they cannot be told apart, neither is cancelled.
     let calls = ["one", "two"].map(|body| spawn(&alice, "late_note", json!({"body": body, "seconds": 3})));
     stage.await_sleeping(2).await?;
     alice.post(cancelled(&json!(7))).await?;

@@ -25,13 +25,13 @@ const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
 pub fn tests(world: &Shared) -> Trials {
     world::tests![world;
-        changes_of_functions_reach_every_replica_at_once,
-        changes_reach_every_replica_behind_a_pooler,
-        a_subscription_hears_of_what_it_asked_for_alone,
-        a_subscription_survives_restarts_of_postgresql,
-        a_subscription_ends_with_its_session,
-        a_subscription_ends_in_good_order_with_its_server,
-        an_idle_subscription_is_kept_alive,
+        t19_changes_of_functions_reach_every_replica_at_once,
+        t19_changes_reach_every_replica_behind_a_pooler,
+        t19_a_subscription_hears_of_what_it_asked_for_alone,
+        t19_a_subscription_survives_restarts_of_postgresql,
+        t19_a_subscription_ends_with_its_session,
+        t19_a_subscription_ends_in_good_order_with_its_server,
+        t19_an_idle_subscription_is_kept_alive,
     ]
 }
 
@@ -169,7 +169,7 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("tools", "SELECT mcp.withdraw_tool('greet')"),
 ];
 
-async fn changes_of_functions_reach_every_replica_at_once(world: &Shared) -> Result<()> {
+async fn t19_changes_of_functions_reach_every_replica_at_once(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let stage = Stage::set(world, &database, None).await?;
     stage.await_listening(&database).await?;
@@ -197,7 +197,7 @@ async fn changes_of_functions_reach_every_replica_at_once(world: &Shared) -> Res
     Ok(())
 }
 
-async fn changes_reach_every_replica_behind_a_pooler(world: &Shared) -> Result<()> {
+async fn t19_changes_reach_every_replica_behind_a_pooler(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     // PgBouncer takes LISTEN and gives the connection, with what is heard on it, to whoever comes next.
     let bouncer = world::pgbouncer(database.cluster(), 2).await?;
@@ -220,7 +220,7 @@ async fn changes_reach_every_replica_behind_a_pooler(world: &Shared) -> Result<(
     Ok(())
 }
 
-async fn a_subscription_hears_of_what_it_asked_for_alone(world: &Shared) -> Result<()> {
+async fn t19_a_subscription_hears_of_what_it_asked_for_alone(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let stage = Stage::set(world, &database, None).await?;
     stage.await_listening(&database).await?;
@@ -243,7 +243,7 @@ async fn a_subscription_hears_of_what_it_asked_for_alone(world: &Shared) -> Resu
     Ok(())
 }
 
-async fn a_subscription_survives_restarts_of_postgresql(world: &Shared) -> Result<()> {
+async fn t19_a_subscription_survives_restarts_of_postgresql(world: &Shared) -> Result<()> {
     let cluster = Cluster::start(&Options::default()).await?;
     let database = cluster.database().await?;
     let stage = Stage::set(world, &database, None).await?;
@@ -275,7 +275,7 @@ async fn a_subscription_survives_restarts_of_postgresql(world: &Shared) -> Resul
     Ok(())
 }
 
-async fn a_subscription_ends_with_its_session(world: &Shared) -> Result<()> {
+async fn t19_a_subscription_ends_with_its_session(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let stage = Stage::set(world, &database, None).await?;
     let mut subscription = Subscription::open(&stage.clients[0], json!(1), &["tools"]).await?;
@@ -287,7 +287,7 @@ async fn a_subscription_ends_with_its_session(world: &Shared) -> Result<()> {
     Ok(())
 }
 
-async fn a_subscription_ends_in_good_order_with_its_server(world: &Shared) -> Result<()> {
+async fn t19_a_subscription_ends_in_good_order_with_its_server(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let stage = Stage::set(world, &database, None).await?;
     let mut subscription = Subscription::open(&stage.clients[0], json!("mine"), &["tools"]).await?;
@@ -302,7 +302,7 @@ async fn a_subscription_ends_in_good_order_with_its_server(world: &Shared) -> Re
     Ok(())
 }
 
-async fn an_idle_subscription_is_kept_alive(world: &Shared) -> Result<()> {
+async fn t19_an_idle_subscription_is_kept_alive(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let stage = Stage::set(world, &database, None).await?;
     let mut subscription = Subscription::open(&stage.clients[0], json!(1), &["prompts"]).await?;

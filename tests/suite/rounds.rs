@@ -21,18 +21,18 @@ const MISSING_CAPABILITY: i64 = -32021;
 
 pub fn tests(world: &Shared) -> Trials {
     world::tests![world;
-        an_answer_in_the_next_round_completes_the_call,
-        answers_are_carried_over_several_rounds_and_replicas,
-        a_request_state_with_any_byte_changed_is_refused,
-        a_request_state_of_another_user_is_refused,
-        a_request_state_of_another_session_of_the_same_user_is_refused,
-        a_request_state_of_another_tool_is_refused,
-        a_request_state_with_changed_arguments_is_refused,
-        a_request_state_that_is_too_old_is_refused,
-        a_request_state_holds_once,
-        a_request_state_holds_once_in_parallel_and_on_every_replica,
-        a_client_is_asked_only_for_what_it_can,
-        a_client_of_an_older_revision_is_told_that_it_cannot_be_asked,
+        t20_an_answer_in_the_next_round_completes_the_call,
+        t20_answers_are_carried_over_several_rounds_and_replicas,
+        t20_a_request_state_with_any_byte_changed_is_refused,
+        t20_a_request_state_of_another_user_is_refused,
+        t20_a_request_state_of_another_session_of_the_same_user_is_refused,
+        t20_a_request_state_of_another_tool_is_refused,
+        t20_a_request_state_with_changed_arguments_is_refused,
+        t20_a_request_state_that_is_too_old_is_refused,
+        t20_a_request_state_holds_once,
+        t20_a_request_state_holds_once_in_parallel_and_on_every_replica,
+        t20_a_client_is_asked_only_for_what_it_can,
+        t20_a_client_of_an_older_revision_is_told_that_it_cannot_be_asked,
     ]
 }
 
@@ -132,7 +132,7 @@ fn ensure_refused(answer: &Answer) -> Result<()> {
     Ok(())
 }
 
-async fn an_answer_in_the_next_round_completes_the_call(world: &Shared) -> Result<()> {
+async fn t20_an_answer_in_the_next_round_completes_the_call(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
     let client = stage.client("alice").await?;
     let state = asked(&client, &sign("Yours")).await?;
@@ -160,7 +160,7 @@ async fn an_answer_in_the_next_round_completes_the_call(world: &Shared) -> Resul
     Ok(())
 }
 
-async fn answers_are_carried_over_several_rounds_and_replicas(world: &Shared) -> Result<()> {
+async fn t20_answers_are_carried_over_several_rounds_and_replicas(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
     let here = stage.client("alice").await?;
     let there = stage.elsewhere(&here);
@@ -182,7 +182,7 @@ async fn answers_are_carried_over_several_rounds_and_replicas(world: &Shared) ->
     Ok(())
 }
 
-async fn a_request_state_with_any_byte_changed_is_refused(world: &Shared) -> Result<()> {
+async fn t20_a_request_state_with_any_byte_changed_is_refused(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
     let client = stage.client("alice").await?;
     let state = asked(&client, &sign("Yours")).await?;
@@ -212,7 +212,7 @@ async fn a_request_state_with_any_byte_changed_is_refused(world: &Shared) -> Res
     Ok(())
 }
 
-async fn a_request_state_of_another_user_is_refused(world: &Shared) -> Result<()> {
+async fn t20_a_request_state_of_another_user_is_refused(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
     let (alice, bob) = (stage.client("alice").await?, stage.client("bob").await?);
     let state = asked(&alice, &sign("Yours")).await?;
@@ -221,14 +221,14 @@ async fn a_request_state_of_another_user_is_refused(world: &Shared) -> Result<()
     Ok(())
 }
 
-async fn a_request_state_of_another_session_of_the_same_user_is_refused(world: &Shared) -> Result<()> {
+async fn t20_a_request_state_of_another_session_of_the_same_user_is_refused(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
     let (first, second) = (stage.client("alice").await?, stage.client("alice").await?);
     let state = asked(&first, &sign("Yours")).await?;
     ensure_refused(&round(&second, &sign("Yours"), &state).await?)
 }
 
-async fn a_request_state_of_another_tool_is_refused(world: &Shared) -> Result<()> {
+async fn t20_a_request_state_of_another_tool_is_refused(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
     let client = stage.client("alice").await?;
     let state = asked(&client, &sign("Yours")).await?;
@@ -239,7 +239,7 @@ async fn a_request_state_of_another_tool_is_refused(world: &Shared) -> Result<()
     ensure_refused(&client.request("prompts/get", answered(sign("Yours"), &state)).await?)
 }
 
-async fn a_request_state_with_changed_arguments_is_refused(world: &Shared) -> Result<()> {
+async fn t20_a_request_state_with_changed_arguments_is_refused(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
     let client = stage.client("alice").await?;
     let state = asked(&client, &sign("Yours")).await?;
@@ -250,7 +250,7 @@ async fn a_request_state_with_changed_arguments_is_refused(world: &Shared) -> Re
     Ok(())
 }
 
-async fn a_request_state_that_is_too_old_is_refused(world: &Shared) -> Result<()> {
+async fn t20_a_request_state_that_is_too_old_is_refused(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
     let superuser = stage.database.superuser().await?;
     let set = format!("ALTER DATABASE {} SET mcp.request_state_ttl = '2 s'", stage.database.name());
@@ -274,7 +274,7 @@ async fn clock(superuser: &tokio_postgres::Client) -> Result<f64> {
     Ok(superuser.query_one(sql, &[]).await?.get(0))
 }
 
-async fn a_request_state_holds_once(world: &Shared) -> Result<()> {
+async fn t20_a_request_state_holds_once(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
     let client = stage.client("alice").await?;
     let state = asked(&client, &sign("Yours")).await?;
@@ -292,7 +292,7 @@ async fn a_request_state_holds_once(world: &Shared) -> Result<()> {
     Ok(())
 }
 
-async fn a_request_state_holds_once_in_parallel_and_on_every_replica(world: &Shared) -> Result<()> {
+async fn t20_a_request_state_holds_once_in_parallel_and_on_every_replica(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
     let here = stage.client("alice").await?;
     let there = stage.elsewhere(&here);
@@ -317,7 +317,7 @@ async fn a_request_state_holds_once_in_parallel_and_on_every_replica(world: &Sha
     Ok(())
 }
 
-async fn a_client_is_asked_only_for_what_it_can(world: &Shared) -> Result<()> {
+async fn t20_a_client_is_asked_only_for_what_it_can(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
     let client = stage.client("alice").await?;
     for (tool, arguments, capability) in [
@@ -337,7 +337,7 @@ async fn a_client_is_asked_only_for_what_it_can(world: &Shared) -> Result<()> {
     Ok(())
 }
 
-async fn a_client_of_an_older_revision_is_told_that_it_cannot_be_asked(world: &Shared) -> Result<()> {
+async fn t20_a_client_of_an_older_revision_is_told_that_it_cannot_be_asked(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
     let resource = format!("{}/mcp/v1", stage.replicas[0].url());
     let session = NewSession::of("alice").at(&resource).create(&stage.database.auth().await?).await?;

@@ -54,6 +54,7 @@ pub async fn answer(
     sessions: &Arc<Sessions>,
     cancellations: &Cancellations,
     token: &SessionToken,
+    client: Option<&str>,
     call: Call,
 ) -> Result<Response<Body>, Fault> {
     if call.era == Era::Modern && !call.is_followed() {
@@ -66,7 +67,7 @@ pub async fn answer(
     let cancellable = id.as_deref().filter(|_| call.era == Era::Legacy).and_then(|id| {
         // As it is read where it is cancelled: texts can be written in many ways.
         let id: Value = serde_json::from_str(id.get()).ok()?;
-        Some(cancellations.begin(Key::of(token, &id.to_string())))
+        Some(cancellations.begin(Key::of(token, client?, &id.to_string())))
     });
     let (sender, mut receiver) = mpsc::channel(UNREAD);
     tokio::spawn(run(sessions.clone(), token.clone(), call, cancellable, sender));
@@ -98,6 +99,9 @@ async fn run(
         }
     };
     tokio::pin!(cancelled);
+    // The message that waits for room. While it does, the call goes on: a client that does not read may hold up its
+    // own stream, and no connection to the database.
+    let mut waiting = None;
     let answer = loop {
         let said = async {
             match &mut listener {
@@ -107,18 +111,26 @@ async fn run(
         };
         tokio::select! {
             answer = &mut called => break answer,
-            notice = said => tell(&call, notice, &sender).await,
+            notice = said, if waiting.is_none() => waiting = message(&call, notice),
+            // A client of the older revisions may have gone while its call goes on.
+            room = sender.reserve(), if waiting.is_some() => {
+                if let (Some(message), Ok(room)) = (waiting.take(), room) {
+                    room.send(Said::Message(message));
+                }
+            }
             // Dropping the query cancels it.
             () = sender.closed(), if call.era == Era::Modern => return,
             () = &mut cancelled => {
-                let _ = sender.send(Said::Cancelled).await;
+                // Where there is no room, a stream has begun, and its end says as much.
+                let _ = sender.try_send(Said::Cancelled);
                 return;
             }
         }
     };
     // What it said last was handed on before its answer.
-    while let Some(notice) = listener.as_mut().and_then(|listener| listener.rest()) {
-        tell(&call, notice, &sender).await;
+    let rest = std::iter::from_fn(|| listener.as_mut()?.rest()).filter_map(|notice| message(&call, notice));
+    for message in waiting.into_iter().chain(rest) {
+        let _ = sender.send(Said::Message(message)).await;
     }
     let answer = match answer {
         Ok(Ok(answer)) => call.respond(&answer),
@@ -127,13 +139,6 @@ async fn run(
     };
     // Nobody may be waiting any more.
     let _ = sender.send(Said::Answer(answer)).await;
-}
-
-async fn tell(call: &Call, notice: Notice, sender: &mpsc::Sender<Said>) {
-    if let Some(message) = message(call, notice) {
-        // A client of the older revisions may have gone while its call goes on.
-        let _ = sender.send(Said::Message(message)).await;
-    }
 }
 
 /// The notification, if the client wants to know.
