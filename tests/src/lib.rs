@@ -14,4 +14,5 @@ pub mod mcp;
 pub mod pgbouncer;
 pub mod process;
 pub mod session;
+pub mod tools;
 pub mod wait;

@@ -18,6 +18,7 @@ mod pooler;
 mod pooling;
 mod sign_in;
 mod survival;
+mod types;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
     trials.extend(pooling::tests(&world));
     trials.extend(sign_in::tests(&world));
     trials.extend(survival::tests(&world));
+    trials.extend(types::tests(&world));
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Whatever was run, what it handed out is looked for.
     arguments.filter = None;
