@@ -5,6 +5,7 @@
 
 mod world;
 
+mod arguments;
 mod attacks;
 mod attacks_server;
 mod bad_input;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         }
     };
     let mut trials = Vec::new();
+    trials.extend(arguments::tests(&world));
     trials.extend(attacks::tests(&world));
     trials.extend(attacks_server::tests(&world));
     trials.extend(bad_input::tests(&world));
