@@ -11,6 +11,7 @@ mod binding;
 mod callable;
 mod catalog;
 mod check;
+mod complete;
 pub(crate) mod completion;
 mod constant;
 mod default;
@@ -69,6 +70,8 @@ enum Failure {
     TooLarge {
         limit: usize,
     },
+    /// It returned something that is not what it claims to be, and why.
+    Malformed(String),
     /// Its function was changed while the call was being prepared.
     Changed,
     /// A value that its argument's type does not take.

@@ -17,6 +17,7 @@ mod mcp_calls;
 mod no_secrets;
 mod pooler;
 mod pooling;
+mod results;
 mod sign_in;
 mod survival;
 mod types;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
     trials.extend(mcp_calls::tests(&world));
     trials.extend(pooler::tests(&world));
     trials.extend(pooling::tests(&world));
+    trials.extend(results::tests(&world));
     trials.extend(sign_in::tests(&world));
     trials.extend(survival::tests(&world));
     trials.extend(types::tests(&world));

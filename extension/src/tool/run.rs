@@ -132,6 +132,11 @@ impl Call<'_> {
 fn message(what: &str, failure: Failure, timeout: Option<Duration>, arguments: &[Argument]) -> String {
     match failure {
         Failure::Raised(raised) | Failure::Argument(_, raised) if raised.is_fault() => raised.raise(),
+        Failure::Raised(raised) if raised.constraint().as_deref() == Some("tool_result_check") => {
+            "the tool returned what is no result: it must be an object with \"content\", an array, or \"structuredContent\", an \
+             object, or both; \"isError\" is true or false"
+                .to_owned()
+        }
         Failure::Raised(raised) => raised.message(),
         Failure::Argument(name, raised) => {
             let constraint = raised.constraint();
@@ -147,6 +152,7 @@ fn message(what: &str, failure: Failure, timeout: Option<Duration>, arguments: &
         Failure::TooLarge { limit } => {
             format!("the result is too large: it is over the limit of {limit} bytes; ask for less")
         }
+        Failure::Malformed(wrong) => format!("the {what} returned what is no result: {wrong}"),
         Failure::Changed => format!("the {what} was changed during the call; try again"),
     }
 }
