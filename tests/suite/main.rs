@@ -11,6 +11,7 @@ mod attacks_server;
 mod bad_input;
 mod causes;
 mod expiry;
+mod guide;
 mod hostile_provider;
 mod lifecycle;
 mod mcp_calls;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
     trials.extend(bad_input::tests(&world));
     trials.extend(causes::tests(&world));
     trials.extend(expiry::tests(&world));
+    trials.extend(guide::tests(&world));
     trials.extend(hostile_provider::tests(&world));
     trials.extend(lifecycle::tests(&world));
     trials.extend(mcp_calls::tests(&world));
