@@ -5,6 +5,9 @@
 //! others wrote, formats included.
 
 use anyhow::{Context, Result, ensure};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Value, json};
 use tests::mcp::{Door, Era, text_blocks};
 use tests::session::{NewSession, call_tool, sqlstate};
@@ -19,6 +22,7 @@ pub fn tests(world: &Shared) -> Trials {
         defaults_are_told_and_take_hold,
         nulls_and_variadic,
         checks_of_domains_in_either_order,
+        patterns_mean_the_same_to_both,
         what_comes_out_beyond_the_usual,
         no_tool_takes_or_returns_what_has_no_values,
         schemas_follow_their_types,
@@ -700,6 +704,78 @@ async fn checks_of_domains_in_either_order(world: &Shared) -> Result<()> {
     }
     let error = text_blocks(&call_tool(&exec, &session.token, "late", json!({"v": 0})).await?);
     ensure!(error.starts_with("argument \"v\": value for domain late violates"), "{error}");
+    Ok(())
+}
+
+/// Regular expressions at random: where the schema has one, it holds of the same texts as PostgreSQL's does.
+async fn patterns_mean_the_same_to_both(world: &Shared) -> Result<()> {
+    let piece = prop::sample::select(vec![
+        "a", "b", "c", "[ab]", "[^a]", "[a-c]", "[]a]", "[a-]", r"[\d.]", r"[^\]]", ".", r"\d", r"\.", r"\-",
+        "(", "(?:", ")", "|", "*", "+", "?", "*?", "{2}", "{1,3}", "{0,}", "^", "$", "-", "]", "}", "{",
+        r"\n", "é", r"\w", "/", "'",
+    ]);
+    let regex = prop::collection::vec(piece, 1..9).prop_map(|pieces| pieces.concat());
+    let text = prop::collection::vec(
+        prop::sample::select(vec!["a", "b", "c", "1", ".", "-", "]", "{", "}", "\n", "é", "/", "'"]),
+        0..6,
+    )
+    .prop_map(|pieces| pieces.concat());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[5; 32]);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let regexes = prop::collection::vec(regex, 600)
+        .new_tree(&mut runner)
+        .map_err(|reason| anyhow::anyhow!("{reason}"))?
+        .current();
+    let texts = prop::collection::vec(text, 80)
+        .new_tree(&mut runner)
+        .map_err(|reason| anyhow::anyhow!("{reason}"))?
+        .current();
+
+    let database = world.database().await?;
+    let superuser = database.superuser().await?;
+    superuser.batch_execute("CREATE SCHEMA kinds; GRANT USAGE ON SCHEMA kinds TO mcp_user").await?;
+    let mut making = String::new();
+    for (at, regex) in regexes.iter().enumerate() {
+        let quoted = regex.replace('\'', "''");
+        making.push_str(&format!("CREATE DOMAIN kinds.d{at} AS text CHECK (VALUE ~ '{quoted}');"));
+    }
+    let arguments: Vec<_> = (0..regexes.len()).map(|at| format!("d{at} kinds.d{at}")).collect();
+    for (number, part) in arguments.chunks(100).enumerate() {
+        making.push_str(&format!(
+            "CREATE FUNCTION kinds.f{number}({}) RETURNS text LANGUAGE sql STABLE AS 'SELECT 1';
+             SELECT mcp.expose_tool('kinds.f{number}'::regproc);",
+            part.join(", ")
+        ));
+    }
+    superuser.batch_execute(&making).await?;
+    let (auth, exec) = (database.auth().await?, database.exec().await?);
+    let session = NewSession::of("alice").create(&auth).await?;
+    let tools = Tools::list(&exec, &session.token).await?;
+    let (mut told, mut compared) = (0, 0);
+    for (at, regex) in regexes.iter().enumerate() {
+        let property = &tools.input(&format!("f{}", at / 100))?["properties"][format!("d{at}")];
+        if property.get("pattern").is_none() {
+            continue;
+        }
+        told += 1;
+        let schema = validator(property)?;
+        let matched = superuser
+            .query(
+                "SELECT t ~ $2 FROM unnest($1::text[]) WITH ORDINALITY AS t (t, n) ORDER BY n",
+                &[&texts, regex],
+            )
+            .await;
+        let matched = matched.with_context(|| format!("{regex} is told as {property}"))?;
+        for (text, matches) in texts.iter().zip(matched) {
+            let matches: bool = matches.get(0);
+            ensure!(
+                schema.is_valid(&json!(text)) == matches,
+                "{regex} of {text:?}: {matches}, told as {property}"
+            );
+            compared += usize::from(matches);
+        }
+    }
+    ensure!(told > 60 && compared > 300, "{told} patterns, {compared} matches: too few");
     Ok(())
 }
 

@@ -423,7 +423,7 @@ fn modify(oid: u32, modifier: i32, limits: &mut Limits) {
         }
         pg_sys::VARBITOID if modifier > 0 => limits.max_length = u32::try_from(modifier).ok(),
         pg_sys::NUMERICOID if modifier >= header => {
-            let (precision, scale) = (modifier - header >> 16 & 0xffff, modifier - header & 0x7ff);
+            let (precision, scale) = (((modifier - header) >> 16) & 0xffff, (modifier - header) & 0x7ff);
             // Eleven bits with a sign.
             let scale = (scale ^ 1024) - 1024;
             // The largest number of that many digits; where doubles cannot tell it, the power of ten behind it.

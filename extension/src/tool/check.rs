@@ -65,7 +65,8 @@ impl Reading<'_> {
                     match expression.boolop {
                         pg_sys::BoolExprType::AND_EXPR => {
                             // Each, not up to the first that is not understood.
-                            arguments.fold(true, |all, argument| self.conjunction(argument) && all)
+                            let read: Vec<_> = arguments.map(|argument| self.conjunction(argument)).collect();
+                            read.into_iter().all(|complete| complete)
                         }
                         pg_sys::BoolExprType::OR_EXPR => {
                             // NULL passes every check.

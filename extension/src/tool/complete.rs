@@ -32,8 +32,8 @@ pub(super) fn check(result: &str) -> Result<(), String> {
     if complete.result_type.is_some_and(|ty| ty.get() != "\"complete\"") {
         return Err("\"resultType\" must be \"complete\", or left out".to_owned());
     }
-    let blocks = complete.content.iter().enumerate();
-    blocks.map(|(at, block)| check_block(block).map_err(|wrong| format!("content[{at}] {wrong}"))).collect()
+    let mut blocks = complete.content.iter().enumerate();
+    blocks.try_for_each(|(at, block)| check_block(block).map_err(|wrong| format!("content[{at}] {wrong}")))
 }
 
 fn check_block(block: &RawValue) -> Result<(), String> {
@@ -109,7 +109,7 @@ fn base64(members: &Members<'_>, name: &str) -> Result<(), String> {
     let text = quoted.trim_matches('"');
     let digits = text.trim_end_matches('=');
     let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
-    if text.len() % 4 == 0 && text.len() - digits.len() <= 2 && digits.bytes().all(is_digit) {
+    if text.len().is_multiple_of(4) && text.len() - digits.len() <= 2 && digits.bytes().all(is_digit) {
         Ok(())
     } else {
         Err(format!(

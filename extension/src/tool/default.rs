@@ -68,8 +68,8 @@ unsafe fn fitted(node: *mut pg_sys::Node) -> Option<Value> {
         let arguments = constant::length(call.args);
         let constant = Constant::read(constant::nth(call.args, 0))?;
         match call.funcresulttype {
-            pg_sys::INT2OID if arguments == 1 => plain(constant).filter(|value| fits::<i16>(value)),
-            pg_sys::INT4OID if arguments == 1 => plain(constant).filter(|value| fits::<i32>(value)),
+            pg_sys::INT2OID if arguments == 1 => plain(constant).filter(fits::<i16>),
+            pg_sys::INT4OID if arguments == 1 => plain(constant).filter(fits::<i32>),
             pg_sys::VARCHAROID if arguments == 3 => {
                 // The modifier counts the length word.
                 let modifier: i32 = Constant::read(constant::nth(call.args, 1))?.text()?.parse().ok()?;
