@@ -54,10 +54,10 @@ impl Timer {
         CAUGHT.store(0, Relaxed);
         let Some(limit) = limit else { return Timer { reason: None } };
         let microseconds = i64::try_from(limit.as_micros()).unwrap_or(i64::MAX);
-        // SAFETY: registered once a backend, never in the postmaster, whose children would forget it: tools run in
-        // backends alone.
         let reason = REASON.with(|cell| {
             cell.get().unwrap_or_else(|| {
+                // SAFETY: registered once a backend, never in the postmaster, whose children would forget it: tools run
+                // in backends alone.
                 let reason = unsafe { RegisterTimeout(USER_TIMEOUT, on_timeout) };
                 cell.set(Some(reason));
                 reason
