@@ -515,6 +515,7 @@ async fn defaults_are_told_and_take_hold(world: &Shared) -> Result<()> {
                    document jsonb DEFAULT '{"a": [1]}', mood kinds.mood DEFAULT 'so so', tags text[] DEFAULT '{a,b}', made integer[] DEFAULT ARRAY[1, 2],
                    id uuid DEFAULT '0f8fad5b-d9cb-469f-a165-70867728950e', missing text DEFAULT NULL, percent kinds.percent DEFAULT 50,
                    forever date DEFAULT 'infinity', nan numeric DEFAULT 'NaN',
+                   enormous numeric DEFAULT 1e400, document_too jsonb DEFAULT '{"a": 1e400}',
                    today date DEFAULT current_date, total integer DEFAULT 1 + 1, place kinds.point DEFAULT ROW(1, 2)
                ) RETURNS jsonb LANGUAGE sql STABLE AS $$ SELECT to_jsonb(r) FROM (SELECT flag, small, big, amount, word, short, on_day, at, every,
                    bytes, document, mood, tags, made, id, missing, percent, forever, nan, total, place) AS r $$;

@@ -2,9 +2,9 @@
 
 use super::constant::{self, Constant, is_builtin};
 use crate::error::Error;
+use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 use pgrx::prelude::*;
-use pgrx::{JsonB, pg_sys};
 use serde_json::Value;
 use std::ffi::CString;
 
@@ -32,7 +32,7 @@ unsafe fn json(node: *mut pg_sys::Node) -> Result<Option<Value>, Error> {
                 None => Ok(Some(Value::Null)),
                 Some(value) if is_known(constant.ty) => match plain(constant) {
                     Some(plain) => Ok(Some(plain)),
-                    None => to_json(value, constant.ty).map(Some),
+                    None => to_json(value, constant.ty),
                 },
                 Some(_) => Ok(None),
             };
@@ -107,7 +107,7 @@ fn plain(constant: Constant) -> Option<Value> {
     }
 }
 
-fn to_json(value: pg_sys::Datum, ty: pg_sys::Oid) -> Result<Value, Error> {
+fn to_json(value: pg_sys::Datum, ty: pg_sys::Oid) -> Result<Option<Value>, Error> {
     // Values are written as calls write them.
     for (name, setting) in [(c"intervalstyle", c"iso_8601"), (c"bytea_output", c"hex")] {
         // SAFETY: both strings are copied by the server; the nest level is that of `as_owner`.
@@ -126,8 +126,9 @@ fn to_json(value: pg_sys::Datum, ty: pg_sys::Oid) -> Result<Value, Error> {
     }
     // SAFETY: the value is of the type.
     let value = unsafe { pgrx::datum::DatumWithOid::new(RawDatum(value), ty) };
-    let json = Spi::get_one_with_args::<JsonB>("SELECT pg_catalog.to_jsonb($1)", &[value])?;
-    Ok(json.map_or(Value::Null, |json| json.0))
+    let text = Spi::get_one_with_args::<String>("SELECT pg_catalog.to_jsonb($1)::pg_catalog.text", &[value])?;
+    // Numbers and depths that only PostgreSQL has room for are not told.
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
 }
 
 /// A value whose type only the catalog knows.
