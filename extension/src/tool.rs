@@ -1,6 +1,7 @@
 //! What MCP clients find: SQL functions that their owners expose as tools, resources and prompts.
 //!
-//! [`registry`] has what was exposed, [`catalog`] what the functions look like, [`schema`] says that in JSON Schema. A
+//! [`registry`] has what was exposed, [`catalog`] what the functions look like, with what the types in them allow
+//! ([`format`], [`limits`], [`check`]), and [`schema`] says that in JSON Schema. A
 //! call ([`run`]) is checked against it ([`arguments`]), then the values are bound by type ([`binding`]), and one planned
 //! statement ([`callable`]) calls the function, sealed ([`sandbox`]); nothing of the call is ever put into SQL text.
 //! While it runs it may report how far it is, and ask for input ([`dialogue`]).
@@ -9,13 +10,20 @@ mod arguments;
 mod binding;
 mod callable;
 mod catalog;
+mod check;
+mod complete;
 pub(crate) mod completion;
+mod constant;
+mod default;
 pub(crate) mod dialogue;
+mod format;
 mod headers;
 mod input_state;
 mod json;
+mod limits;
 mod notice;
 mod page;
+mod pattern;
 pub(crate) mod prompt;
 mod raised;
 mod raw;
@@ -62,6 +70,8 @@ enum Failure {
     TooLarge {
         limit: usize,
     },
+    /// It returned something that is not what it claims to be, and why.
+    Malformed(String),
     /// Its function was changed while the call was being prepared.
     Changed,
     /// A value that its argument's type does not take.

@@ -26,4 +26,5 @@ pub mod session;
 pub mod site;
 pub mod sqlsmith;
 pub mod tap;
+pub mod tools;
 pub mod wait;

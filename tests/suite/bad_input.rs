@@ -23,7 +23,7 @@ pub fn tests(world: &Shared) -> Trials {
         state_is_compared_and_bounded,
         tool_arguments_of_the_wrong_type,
         tool_arguments_of_every_json_shape,
-        tool_names_that_are_none,
+        checklist_47_tool_names_match_by_exact_text,
         arguments_never_become_sql,
         bodies_that_are_no_request,
         huge_bodies_are_refused,
@@ -463,7 +463,7 @@ fn answer_has_no_inside(answer: &Answer) -> Result<()> {
     Ok(())
 }
 
-async fn tool_names_that_are_none(world: &Shared) -> Result<()> {
+async fn checklist_47_tool_names_match_by_exact_text(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let frontend = world.frontend(&database).await?;
     let session = resource_session(&database, &frontend).await?;
@@ -483,6 +483,17 @@ async fn tool_names_that_are_none(world: &Shared) -> Result<()> {
         "add_note; DROP TABLE app.notes",
         "../add_note",
         "add\u{200B}_note",
+        "аdd_note",
+        "add_note\n",
+        "$1",
+        "%",
+        "add_not_",
+        "' OR name = 'add_note",
+        "add_note'--",
+        "E'add_note'",
+        "U&\"add_note\"",
+        "app.add_note(text)",
+        "call_tool",
     ];
     for name in names {
         assert_eq!(

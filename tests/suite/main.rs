@@ -6,6 +6,7 @@
 mod world;
 
 mod abandoned;
+mod arguments;
 mod attacks;
 mod attacks_server;
 mod authorization_code;
@@ -16,14 +17,15 @@ mod causes;
 mod changes;
 mod checklist;
 mod checklist_http;
+mod checklist_mcp;
 mod client_documents;
 mod consent;
 mod discovery;
 mod doctor;
-mod checklist_mcp;
 mod expiry;
 mod fuzz;
 mod grants;
+mod guide;
 mod hostile_provider;
 mod http_surface;
 mod lifecycle;
@@ -35,14 +37,15 @@ mod own_sessions;
 mod pages;
 mod pooler;
 mod pooling;
+mod progress;
+mod protocol;
 mod provider_answers;
 mod rate_limits;
 mod redirects;
 mod refresh_tokens;
 mod registration;
-mod progress;
-mod protocol;
 mod replicas;
+mod results;
 mod rounds;
 mod security_table;
 mod sign_in;
@@ -51,6 +54,7 @@ mod step_up;
 mod survival;
 mod token_endpoint;
 mod trojans;
+mod types;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -76,6 +80,7 @@ fn main() -> ExitCode {
     };
     let mut trials = Vec::new();
     trials.extend(abandoned::tests(&world));
+    trials.extend(arguments::tests(&world));
     trials.extend(attacks::tests(&world));
     trials.extend(attacks_server::tests(&world));
     trials.extend(authorization_code::tests(&world));
@@ -93,6 +98,7 @@ fn main() -> ExitCode {
     trials.extend(checklist_mcp::tests(&world));
     trials.extend(expiry::tests(&world));
     trials.extend(fuzz::tests(&world));
+    trials.extend(guide::tests(&world));
     trials.extend(hostile_provider::tests(&world));
     trials.extend(http_surface::tests(&world));
     trials.extend(lifecycle::tests(&world));
@@ -112,6 +118,7 @@ fn main() -> ExitCode {
     trials.extend(rounds::tests(&world));
     trials.extend(rate_limits::tests(&world));
     trials.extend(registration::tests(&world));
+    trials.extend(results::tests(&world));
     trials.extend(sign_in::tests(&world));
     trials.extend(step_up::tests(&world));
     trials.extend(survival::tests(&world));
@@ -122,6 +129,7 @@ fn main() -> ExitCode {
     let names: Vec<_> = trials.iter().chain(&last).map(|trial| trial.name().to_owned()).collect();
     trials.push(security_table::trial(names.clone()));
     let whole = !arguments.list && arguments.filter.is_none() && arguments.skip.is_empty();
+    trials.extend(types::tests(&world));
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Whatever was run, what it handed out is looked for.
     arguments.filter = None;

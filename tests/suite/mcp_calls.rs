@@ -19,7 +19,7 @@ pub fn tests(world: &Shared) -> Trials {
         tools_say_what_they_are,
         results_have_the_shape_of_their_type,
         tool_errors_carry_the_message_alone,
-        read_only_tools_cannot_write,
+        checklist_49_read_only_tools_cannot_write,
         checklist_21_foreign_origin_and_host_are_refused,
         checklist_58_preflight_is_answered_before_authentication,
         metadata_of_the_protected_resource_is_served,
@@ -276,27 +276,59 @@ async fn tool_errors_carry_the_message_alone(world: &Shared) -> Result<()> {
     Ok(())
 }
 
-async fn read_only_tools_cannot_write(world: &Shared) -> Result<()> {
+async fn checklist_49_read_only_tools_cannot_write(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let frontend = world.frontend(&database).await?;
-    database
-        .superuser()
-        .await?
+    let superuser = database.superuser().await?;
+    superuser
         .batch_execute(
-            "CREATE FUNCTION app.sly() RETURNS bigint LANGUAGE plpgsql STABLE AS
-                 $$ BEGIN RETURN app.add_note('written by a STABLE function'); END $$;
-             CREATE FUNCTION app.slyer() RETURNS bigint LANGUAGE plpgsql STABLE AS
-                 $$ BEGIN PERFORM set_config('transaction_read_only', 'off', true); RETURN app.add_note('x'); END $$;
-             SELECT mcp.expose_tool('app.sly()', name => 'sly'), mcp.expose_tool('app.slyer()', name => 'slyer')",
+            "CREATE SEQUENCE app.numbers;
+             GRANT ALL ON SEQUENCE app.numbers TO mcp_user;
+             GRANT TRUNCATE ON app.notes TO mcp_user;
+             CREATE FUNCTION app.sly(statement text) RETURNS text LANGUAGE plpgsql STABLE AS
+                 $$ DECLARE result text; BEGIN EXECUTE statement INTO result; RETURN result; END $$;
+             CREATE FUNCTION app.slyer(statement text) RETURNS text LANGUAGE plpgsql STABLE AS
+                 $$ BEGIN EXECUTE statement; RETURN 'done'; END $$;
+             SELECT mcp.expose_tool('app.sly'::regproc), mcp.expose_tool('app.slyer'::regproc)",
         )
         .await?;
+    let before = "SELECT jsonb_build_object('next', (SELECT last_value FROM app.numbers), 'called', (SELECT is_called FROM app.numbers),
+                      'notes', (SELECT count(*) FROM app.notes), 'relations', (SELECT count(*) FROM pg_class))";
+    let before_all: Value = superuser.query_one(before, &[]).await?.get(0);
     let auth = database.auth().await?;
     let session = NewSession::of("alice").at(&format!("{}/mcp/v1", frontend.url())).create(&auth).await?;
     let client = frontend.mcp(Era::Modern).with(Door::Bearer, &session.token);
-    for tool in ["sly", "slyer"] {
-        client.call(tool, json!({})).await?.tool_error()?;
+    let write = "INSERT INTO app.notes (body) VALUES ('written')";
+    let statements = [
+        write.to_owned(),
+        format!("WITH w AS ({write} RETURNING 1) SELECT count(*) FROM w"),
+        "UPDATE app.notes SET body = 'x'".to_owned(),
+        "DELETE FROM app.notes".to_owned(),
+        "TRUNCATE app.notes".to_owned(),
+        "SELECT id FROM app.notes FOR UPDATE".to_owned(),
+        "SELECT app.add_note('by a volatile function')".to_owned(),
+        "SELECT nextval('app.numbers')".to_owned(),
+        "SELECT setval('app.numbers', 100)".to_owned(),
+        "COPY app.notes (body) FROM '/dev/null'".to_owned(),
+        "COPY app.notes (body) FROM PROGRAM 'echo x'".to_owned(),
+        format!("DO $do$ BEGIN {write}; END $do$"),
+        format!("DO $do$ BEGIN SET LOCAL transaction_read_only = off; {write}; END $do$"),
+        format!("SET TRANSACTION READ WRITE; {write}"),
+        format!("DO $do$ BEGIN PERFORM set_config('transaction_read_only', 'off', true); {write}; END $do$"),
+        format!("COMMIT; {write}"),
+        "CREATE TABLE app.mine ()".to_owned(),
+        "CREATE TEMP TABLE mine ()".to_owned(),
+        format!("PREPARE p AS {write}; EXECUTE p"),
+        format!("EXPLAIN ANALYZE {write}"),
+    ];
+    for statement in &statements {
+        for tool in ["sly", "slyer"] {
+            let error = client.call(tool, json!({"statement": statement})).await?.tool_error();
+            ensure!(error.is_ok(), "{tool} {statement}: {error:?}");
+        }
     }
-    assert_eq!(client.call("list_notes", json!({})).await?.result()?["structuredContent"]["rows"], json!([]));
+    let after: Value = superuser.query_one(before, &[]).await?.get(0);
+    assert_eq!(after, before_all);
     // And the next call on the same connection can.
     client.call("add_note", json!({"body": "written"})).await?.tool_text()?;
     Ok(())

@@ -5,7 +5,7 @@
 
 use super::catalog::Argument;
 use super::json::{Json, Number};
-use super::types::{Kind, Type};
+use super::types::{Field, Kind, Type};
 use std::fmt::Write;
 
 /// Names that clients make up are quoted no longer than this.
@@ -41,32 +41,38 @@ pub(super) fn check(arguments: &[Argument], given: &Json) -> Result<(), String> 
 fn check_value(ty: &Type, value: &Json, path: &mut String) -> Result<(), String> {
     let wrong =
         |path: &str| Err(format!("argument {path:?} must be {}, not {}", ty.kind.expected(), value.name()));
+    let limits = &ty.limits;
+    let within = |path: &str| limits.check(value).map_err(|wrong| format!("argument {path:?} {wrong}"));
     match (&ty.kind, value) {
-        (Kind::Json, _) => Ok(()),
+        (Kind::Json, _) => match &limits.json_type {
+            Some(ty) if !value.is_a(ty) => {
+                let article = if ty.starts_with(['a', 'o']) { "an" } else { "a" };
+                Err(format!("argument {path:?} must be {article} {ty}, not {}", value.name()))
+            }
+            _ => Ok(()),
+        },
         (_, Json::Null) => wrong(path),
-        (Kind::Boolean, Json::Boolean(_)) | (Kind::Number, Json::Number(_)) => Ok(()),
+        (Kind::Boolean, Json::Boolean(_)) => Ok(()),
+        (Kind::Number, Json::Number(_)) => within(path),
         (Kind::Integer { min, max }, Json::Number(number)) => match number {
-            Number::Integer(number) if (min..=max).contains(&number) => Ok(()),
-            Number::Integer(_) | Number::Huge => {
+            Number::Integer(number) if (min..=max).contains(&number) => within(path),
+            Number::Integer(_) | Number::Huge(_) => {
                 Err(format!("argument {path:?} must be between {min} and {max}"))
             }
-            Number::Fraction => Err(format!("argument {path:?} must be an integer, not a fraction")),
+            Number::Fraction(_) => Err(format!("argument {path:?} must be an integer, not a fraction")),
         },
         (Kind::Enum(labels), Json::String(label)) => {
             if labels.contains(label) {
-                return Ok(());
+                return within(path);
             }
             let labels = list(labels.iter().map(String::as_str));
             Err(format!("argument {path:?} must be one of {labels}, not {:?}", shorten(label)))
         }
-        (Kind::Array(element), Json::Array(values)) => {
-            let length = path.len();
-            for (at, value) in values.iter().enumerate() {
-                let _ = write!(path, "[{at}]");
-                check_nested(element, value, path)?;
-                path.truncate(length);
-            }
-            Ok(())
+        (Kind::Array { element, dimensions }, Json::Array(values)) => {
+            limits
+                .check_length(values.len(), "elements")
+                .map_err(|wrong| format!("argument {path:?} {wrong}"))?;
+            check_elements(element, *dimensions, values, path)
         }
         (Kind::Object(fields), Json::Object(members)) => {
             let length = path.len();
@@ -80,11 +86,49 @@ fn check_value(ty: &Type, value: &Json, path: &mut String) -> Result<(), String>
                 check_nested(&field.ty, value, path)?;
                 path.truncate(length);
             }
-            Ok(())
+            let is_missing =
+                |field: &&Field| field.ty.not_null && !members.iter().any(|(name, _)| name == &field.name);
+            match fields.iter().find(is_missing) {
+                Some(field) => Err(format!("argument {path:?}: missing field {:?}", field.name)),
+                None => Ok(()),
+            }
         }
-        (Kind::Text { .. } | Kind::Formatted { .. } | Kind::Bytes | Kind::Other, Json::String(_)) => Ok(()),
+        (Kind::Formatted(format), Json::String(text)) => {
+            if format.is_match(text) {
+                return within(path);
+            }
+            let like = format.example.map(|example| format!(" like {example:?}")).unwrap_or_default();
+            Err(format!("argument {path:?} must be {}{like}, not {:?}", format.expected, shorten(text)))
+        }
+        (Kind::Text | Kind::Other { .. }, Json::String(_)) => within(path),
         _ => wrong(path),
     }
+}
+
+/// Checks the elements of an array, and of the arrays in it where it has more dimensions. Those must be of one length.
+fn check_elements(element: &Type, dimensions: u32, values: &[Json], path: &mut String) -> Result<(), String> {
+    let length = path.len();
+    let mut first = None;
+    for (at, value) in values.iter().enumerate() {
+        let _ = write!(path, "[{at}]");
+        if dimensions > 1 {
+            let Json::Array(inner) = value else {
+                return Err(format!("argument {path:?} must be an array, not {}", value.name()));
+            };
+            let wanted = *first.get_or_insert(inner.len());
+            if inner.len() != wanted {
+                return Err(format!(
+                    "argument {path:?} must have {wanted} elements like the first, not {}",
+                    inner.len()
+                ));
+            }
+            check_elements(element, dimensions - 1, inner, path)?;
+        } else {
+            check_nested(element, value, path)?;
+        }
+        path.truncate(length);
+    }
+    Ok(())
 }
 
 /// Elements and fields may be null, unless their domain forbids it.

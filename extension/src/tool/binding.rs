@@ -63,7 +63,7 @@ unsafe fn convert(
                 let jsonb = sealed.catch(|| raw::JsonbValueToJsonb(value)).map_err(named)?;
                 Ok(Some(jsonb.into()))
             }
-            (Some(_), Kind::Json | Kind::Array(_) | Kind::Object(_)) => {
+            (Some(_), Kind::Json | Kind::Array { .. } | Kind::Object(_)) => {
                 let jsonb = sealed.catch(|| raw::JsonbValueToJsonb(value)).map_err(named)?;
                 convert_by_server(sealed, callable, at, jsonb.into(), named)
             }

@@ -1,11 +1,16 @@
 //! Functions and types as the catalog has them.
 
+use super::check::{Check, Reading};
+use super::default;
+use super::format;
+use super::limits::{Bound, Limits};
 use super::types::{Field, Kind, MAX_DEPTH, Type};
 use crate::error::Error;
 use crate::owner::as_owner;
 use crate::statement::{all, first, required, sql};
 use pgrx::pg_sys;
 use serde::Deserialize;
+use serde_json::Value;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -46,6 +51,8 @@ pub(super) struct Argument {
     pub(super) ty: Rc<Type>,
     /// The position of its default among the function's.
     pub(super) default: Option<usize>,
+    /// Its default as JSON, where that is a constant.
+    pub(super) default_value: Option<Value>,
     pub(super) variadic: bool,
     /// Whether NULL may be passed.
     pub(super) nullable: bool,
@@ -78,6 +85,8 @@ pub(super) enum Returns {
 struct Document {
     functions: Vec<FunctionRow>,
     types: Vec<TypeRow>,
+    /// Whether the digits of a regular expression are ASCII's alone, where no collation is given.
+    ascii_digits: bool,
 }
 
 #[derive(Deserialize)]
@@ -112,8 +121,11 @@ struct TypeRow {
     complete_result: Option<String>,
     base: u32,
     modifier: i32,
+    dimensions: u32,
     not_null: bool,
+    checks: Option<Vec<Check>>,
     element: u32,
+    range_of: Option<u32>,
     relation: u32,
     labels: Option<Vec<String>>,
     attributes: Option<Vec<AttributeRow>>,
@@ -125,18 +137,21 @@ struct AttributeRow {
     name: String,
     r#type: u32,
     modifier: i32,
+    dimensions: u32,
     comment: Option<String>,
 }
 
 /// Reads functions from the catalog, in no particular order; those that do not exist are left out.
 pub(super) fn functions(oids: Vec<pg_sys::Oid>) -> Result<Vec<Function>, Error> {
-    let text = as_owner(|| {
+    as_owner(|| {
         without_jit();
-        first(sql!(include_str!("signature.sql")), &[oids.into()], |row| required::<String>(&row, 1))
-    })?;
-    let document: Document = serde_json::from_str(&text.unwrap_or_default()).map_err(Error::Catalog)?;
-    let types = Types(document.types.iter().map(|row| (row.oid, row)).collect());
-    Ok(document.functions.into_iter().map(|row| types.function(row)).collect())
+        let statement = sql!(include_str!("signature.sql"));
+        let text = first(statement, &[oids.into()], |row| required::<String>(&row, 1))?;
+        let document: Document = serde_json::from_str(&text.unwrap_or_default()).map_err(Error::Catalog)?;
+        let rows = document.types.iter().map(|row| (row.oid, row)).collect();
+        let types = Types { rows, ascii_digits: document.ascii_digits };
+        document.functions.into_iter().map(|row| types.function(row)).collect()
+    })
 }
 
 /// Keeps the server from compiling the query that follows, until [`as_owner`] closes its settings: that takes a hundred
@@ -188,21 +203,25 @@ pub(super) fn by_signature<'a>(
     Ok(functions(candidates)?.into_iter().map(|function| (function.signature.clone(), function)).collect())
 }
 
-struct Types<'a>(HashMap<u32, &'a TypeRow>);
+struct Types<'a> {
+    rows: HashMap<u32, &'a TypeRow>,
+    ascii_digits: bool,
+}
 
 impl Types<'_> {
-    fn function(&self, row: FunctionRow) -> Function {
+    fn function(&self, row: FunctionRow) -> Result<Function, Error> {
         let mode = |at: usize| row.modes.as_ref().and_then(|modes| modes.get(at)).copied().unwrap_or('i');
         let name =
             |at: usize| row.names.as_ref().and_then(|names| names.get(at)).cloned().unwrap_or_default();
         let (mut arguments, mut columns) = (Vec::new(), Vec::new());
         for (at, &oid) in row.types.iter().enumerate() {
-            let ty = self.describe(oid, -1, 0);
+            let ty = self.describe(oid, -1, 1, 0);
             if matches!(mode(at), 'i' | 'b' | 'v') {
                 arguments.push(Argument {
                     name: name(at),
                     ty: Rc::clone(&ty),
                     default: None,
+                    default_value: None,
                     variadic: mode(at) == 'v',
                     nullable: false,
                 });
@@ -212,12 +231,15 @@ impl Types<'_> {
             }
         }
         let without = arguments.len().saturating_sub(row.defaults);
-        for (at, argument) in arguments.iter_mut().enumerate().skip(without) {
+        let constants = default::constants(row.default_values.as_deref())?;
+        let constants = constants.into_iter().chain(std::iter::repeat(None));
+        for ((at, argument), constant) in arguments.iter_mut().enumerate().skip(without).zip(constants) {
             argument.default = Some(at - without);
+            argument.default_value = constant;
             argument.nullable = !row.strict && !argument.ty.not_null;
         }
         let (types, relations) = self.dependencies();
-        Function {
+        Ok(Function {
             returns: self.returns(&row, columns),
             oid: row.oid,
             target: row.target,
@@ -234,17 +256,17 @@ impl Types<'_> {
             comment: row.comment,
             types,
             relations,
-        }
+        })
     }
 
     fn dependencies(&self) -> (Vec<u32>, Vec<u32>) {
-        let relations = self.0.values().map(|row| row.relation).filter(|relation| *relation != 0);
-        (self.0.keys().copied().collect(), relations.collect())
+        let relations = self.rows.values().map(|row| row.relation).filter(|relation| *relation != 0);
+        (self.rows.keys().copied().collect(), relations.collect())
     }
 
     fn returns(&self, row: &FunctionRow, mut columns: Vec<Field>) -> Returns {
-        let result = self.0.get(&row.result);
-        let ty = self.describe(row.result, -1, 0);
+        let result = self.rows.get(&row.result);
+        let ty = self.describe(row.result, -1, 1, 0);
         let complete = result.and_then(|result| result.complete_result.clone());
         match (&ty.kind, row.returns_set) {
             (Kind::Pseudo(_), set) if row.result == pg_sys::RECORDOID.to_u32() && columns.len() > 1 => {
@@ -260,7 +282,7 @@ impl Types<'_> {
                     Returns::Complete(domain)
                 }
             }
-            (Kind::Bytes, false) => Returns::Bytes,
+            (Kind::Formatted(format), false) if std::ptr::eq(*format, &format::BYTES) => Returns::Bytes,
             (Kind::Object(fields), false) => Returns::Row(fields.clone()),
             (Kind::Object(fields), true) => Returns::Rows { columns: fields.clone(), scalar: false },
             (Kind::Json, false) => Returns::Json,
@@ -275,39 +297,66 @@ impl Types<'_> {
         }
     }
 
-    fn describe(&self, oid: u32, modifier: i32, depth: usize) -> Rc<Type> {
-        let Some(row) = self.0.get(&oid) else {
+    fn describe(&self, oid: u32, modifier: i32, dimensions: u32, depth: usize) -> Rc<Type> {
+        let Some(row) = self.rows.get(&oid) else {
             let kind = Kind::Pseudo(format!("type {oid}"));
-            return Rc::new(Type { oid, target: String::new(), kind, not_null: false, comment: None });
+            let limits = Limits::default();
+            return Rc::new(Type {
+                oid,
+                target: String::new(),
+                kind,
+                limits,
+                not_null: false,
+                comment: None,
+            });
         };
-        let (mut kind, mut comment) = (builtin(oid, modifier), row.comment.clone());
-        if kind.is_some() {
+        let (mut comment, mut not_null) = (row.comment.clone(), false);
+        let mut limits = Limits::default();
+        let kind = if let Some(kind) = builtin(oid) {
             // The catalog's own comments say what the type's input looks like, which the schema says better.
             comment = None;
-        }
-        let mut not_null = false;
-        let kind = kind.take().unwrap_or_else(|| match row.kind {
-            _ if depth >= MAX_DEPTH => Kind::Json,
-            'd' => {
-                let base = self.describe(row.base, row.modifier, depth + 1);
-                not_null = row.not_null || base.not_null;
-                comment = comment.take().or_else(|| base.comment.clone());
-                base.kind.clone()
+            modify(oid, modifier, &mut limits);
+            kind
+        } else {
+            match row.kind {
+                _ if depth >= MAX_DEPTH => Kind::Json,
+                'd' => {
+                    let base =
+                        self.describe(row.base, row.modifier, row.dimensions.max(dimensions), depth + 1);
+                    (not_null, limits) = (row.not_null || base.not_null, base.limits.clone());
+                    comment = comment.or_else(|| base.comment.clone());
+                    let mut kind = base.kind.clone();
+                    let ascii_digits = self.ascii_digits;
+                    let mut reading = Reading {
+                        kind: &mut kind,
+                        limits: &mut limits,
+                        not_null: &mut not_null,
+                        ascii_digits,
+                    };
+                    row.checks.iter().flatten().for_each(|check| reading.read(check));
+                    narrow(&mut kind, &mut limits);
+                    kind
+                }
+                'e' => Kind::Enum(row.labels.clone().unwrap_or_default()),
+                'c' => Kind::Object(self.fields(row, depth)),
+                'p' => Kind::Pseudo(row.name.clone()),
+                'r' => Kind::Formatted(range(row.range_of)),
+                'm' => Kind::Formatted(multirange(row.range_of)),
+                _ if row.element != 0 => Kind::Array {
+                    element: self.describe(row.element, modifier, 1, depth + 1),
+                    dimensions: dimensions.clamp(1, pg_sys::MAXDIM),
+                },
+                _ => Kind::Other { foreign: oid >= pg_sys::FirstNormalObjectId },
             }
-            'e' => Kind::Enum(row.labels.clone().unwrap_or_default()),
-            'c' => Kind::Object(self.fields(row, depth)),
-            'p' => Kind::Pseudo(row.name.clone()),
-            _ if row.element != 0 => Kind::Array(self.describe(row.element, modifier, depth + 1)),
-            _ => Kind::Other,
-        });
-        Rc::new(Type { oid, target: row.target.clone(), kind, not_null, comment })
+        };
+        Rc::new(Type { oid, target: row.target.clone(), kind, limits, not_null, comment })
     }
 
     fn fields(&self, row: &TypeRow, depth: usize) -> Vec<Field> {
         let attributes = row.attributes.as_deref().unwrap_or_default();
         let field = |attribute: &AttributeRow| Field {
             name: attribute.name.clone(),
-            ty: self.describe(attribute.r#type, attribute.modifier, depth + 1),
+            ty: self.describe(attribute.r#type, attribute.modifier, attribute.dimensions, depth + 1),
             comment: attribute.comment.clone(),
         };
         attributes.iter().map(field).collect()
@@ -315,33 +364,92 @@ impl Types<'_> {
 }
 
 /// The types JSON has something of its own for.
-fn builtin(oid: u32, modifier: i32) -> Option<Kind> {
+fn builtin(oid: u32) -> Option<Kind> {
     let integer = |min, max| Kind::Integer { min, max };
-    let formatted = |format| Kind::Formatted { format: Some(format), example: None };
-    let example = |example| Kind::Formatted { format: None, example: Some(example) };
-    // The modifier of character types counts the length word.
-    let length =
-        || u32::try_from(modifier.saturating_sub(pg_sys::VARHDRSZ as i32)).ok().filter(|length| *length > 0);
     Some(match pg_sys::Oid::from(oid) {
         pg_sys::BOOLOID => Kind::Boolean,
         pg_sys::INT2OID => integer(i16::MIN.into(), i16::MAX.into()),
         pg_sys::INT4OID => integer(i32::MIN.into(), i32::MAX.into()),
         pg_sys::INT8OID => integer(i64::MIN, i64::MAX),
-        pg_sys::OIDOID => integer(0, u32::MAX.into()),
         pg_sys::FLOAT4OID | pg_sys::FLOAT8OID | pg_sys::NUMERICOID => Kind::Number,
-        pg_sys::TEXTOID | pg_sys::NAMEOID => Kind::Text { max_length: None },
-        pg_sys::VARCHAROID | pg_sys::BPCHAROID => Kind::Text { max_length: length() },
-        pg_sys::UUIDOID => formatted("uuid"),
-        pg_sys::DATEOID => formatted("date"),
-        pg_sys::TIMESTAMPTZOID => formatted("date-time"),
-        pg_sys::TIMETZOID => formatted("time"),
-        pg_sys::INTERVALOID => formatted("duration"),
-        // RFC 3339, which the formats of JSON Schema stand on, has no time without a zone.
-        pg_sys::TIMESTAMPOID => example("2026-01-31T12:00:00"),
-        pg_sys::TIMEOID => example("12:00:00"),
-        pg_sys::BYTEAOID => Kind::Bytes,
+        pg_sys::TEXTOID | pg_sys::NAMEOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID => Kind::Text,
+        pg_sys::OIDOID => Kind::Formatted(&format::OID),
+        pg_sys::UUIDOID => Kind::Formatted(&format::UUID),
+        pg_sys::DATEOID => Kind::Formatted(&format::DATE),
+        pg_sys::TIMESTAMPTZOID => Kind::Formatted(&format::TIMESTAMPTZ),
+        pg_sys::TIMESTAMPOID => Kind::Formatted(&format::TIMESTAMP),
+        pg_sys::TIMEOID => Kind::Formatted(&format::TIME),
+        pg_sys::TIMETZOID => Kind::Formatted(&format::TIMETZ),
+        pg_sys::INTERVALOID => Kind::Formatted(&format::INTERVAL),
+        pg_sys::BYTEAOID => Kind::Formatted(&format::BYTES),
+        pg_sys::BITOID | pg_sys::VARBITOID => Kind::Formatted(&format::BITS),
         pg_sys::JSONOID | pg_sys::JSONBOID => Kind::Json,
         pg_sys::VOIDOID => Kind::Void,
         _ => return None,
     })
+}
+
+fn range(of: Option<u32>) -> &'static format::Format {
+    match pg_sys::Oid::from(of.unwrap_or_default()) {
+        pg_sys::INT4OID | pg_sys::INT8OID | pg_sys::NUMERICOID => &format::RANGE_OF_NUMBERS,
+        pg_sys::DATEOID => &format::RANGE_OF_DATES,
+        pg_sys::TIMESTAMPOID => &format::RANGE_OF_TIMESTAMPS,
+        pg_sys::TIMESTAMPTZOID => &format::RANGE_OF_TIMESTAMPTZ,
+        _ => &format::RANGE_OF_OTHERS,
+    }
+}
+
+fn multirange(of: Option<u32>) -> &'static format::Format {
+    match pg_sys::Oid::from(of.unwrap_or_default()) {
+        pg_sys::INT4OID | pg_sys::INT8OID | pg_sys::NUMERICOID => &format::MULTIRANGE_OF_NUMBERS,
+        pg_sys::DATEOID => &format::MULTIRANGE_OF_DATES,
+        _ => &format::MULTIRANGE_OF_OTHERS,
+    }
+}
+
+/// What a type's modifier says, as in `varchar(20)` and `numeric(8, 2)`.
+fn modify(oid: u32, modifier: i32, limits: &mut Limits) {
+    let header = pg_sys::VARHDRSZ as i32;
+    match pg_sys::Oid::from(oid) {
+        // It counts the length word.
+        pg_sys::VARCHAROID | pg_sys::BPCHAROID if modifier > header => {
+            limits.max_length = u32::try_from(modifier - header).ok();
+        }
+        // More is cut off without a word.
+        pg_sys::NAMEOID => limits.max_length = Some(pg_sys::NAMEDATALEN - 1),
+        pg_sys::BITOID if modifier > 0 => {
+            limits.min_length = u32::try_from(modifier).ok();
+            limits.max_length = limits.min_length;
+        }
+        pg_sys::VARBITOID if modifier > 0 => limits.max_length = u32::try_from(modifier).ok(),
+        pg_sys::NUMERICOID if modifier >= header => {
+            let (precision, scale) = (((modifier - header) >> 16) & 0xffff, (modifier - header) & 0x7ff);
+            // Eleven bits with a sign.
+            let scale = (scale ^ 1024) - 1024;
+            // The largest number of that many digits; where doubles cannot tell it, the power of ten behind it.
+            let digits = "9".repeat(usize::try_from(precision).unwrap_or_default());
+            let bounds = |sign: &str| {
+                Bound::read(&format!("{sign}{digits}e{}", -scale), false)
+                    .or_else(|| Bound::read(&format!("{sign}1e{}", precision - scale), true))
+            };
+            (limits.minimum, limits.maximum) = (bounds("-"), bounds(""));
+        }
+        pg_sys::FLOAT4OID => {
+            (limits.minimum, limits.maximum) =
+                (Bound::read("-3.4028235e38", false), Bound::read("3.4028235e38", false));
+        }
+        _ => {}
+    }
+}
+
+/// Bounds of integers belong to their kind.
+fn narrow(kind: &mut Kind, limits: &mut Limits) {
+    if let Kind::Integer { min, max } = kind {
+        if let Some(bound) = limits.minimum.take() {
+            *min = bound.as_integer(true).max(*min);
+        }
+        if let Some(bound) = limits.maximum.take() {
+            *max = bound.as_integer(false).min(*max);
+        }
+    }
 }

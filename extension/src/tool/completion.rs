@@ -89,7 +89,7 @@ pub(super) fn resolve(given: Option<Jsonb>, function: &Function) -> Result<Optio
 }
 
 fn is_text(argument: &Argument) -> bool {
-    matches!(argument.ty.kind, Kind::Text { .. })
+    matches!(argument.ty.kind, Kind::Text)
 }
 
 #[derive(Deserialize)]

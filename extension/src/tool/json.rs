@@ -1,9 +1,11 @@
 //! A call's arguments, as far as checking them needs.
 
 use crate::jsonb::Jsonb;
-use pgrx::fcinfo::direct_function_call;
+use pgrx::fcinfo::{direct_function_call, direct_function_call_as_datum};
 use pgrx::pg_sys::jbvType;
 use pgrx::{IntoDatum, pg_sys};
+use std::cmp::Ordering;
+use std::ffi::CString;
 
 /// Below this nothing is read: no type that is checked goes deeper.
 const MAX_DEPTH: usize = super::types::MAX_DEPTH * 2;
@@ -22,13 +24,44 @@ pub(super) enum Json {
     Deep,
 }
 
-/// A number, as far as an integer type cares. The text of one may have a hundred thousand digits, so it is not made.
+/// A number. The text of one may have a hundred thousand digits, so it is not made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Number {
     Integer(i64),
     /// An integer that no integer type holds.
-    Huge,
-    Fraction,
+    Huge(Exact),
+    Fraction(Exact),
+}
+
+/// A finite numeric, in the memory of the value it was read from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Exact(pg_sys::Numeric);
+
+impl Number {
+    /// How it stands to another number, in decimal.
+    pub(super) fn compare(&self, other: &serde_json::Number) -> Ordering {
+        if let (Number::Integer(number), Some(other)) = (self, other.as_i64()) {
+            return number.cmp(&other);
+        }
+        let other = CString::new(other.to_string()).expect("digits");
+        // SAFETY: strict functions of the server's with the arguments they take; numeric_in reads what JSON writes, as
+        // large as a double gets.
+        unsafe {
+            let own = match self {
+                Number::Integer(number) => {
+                    direct_function_call_as_datum(pg_sys::int8_numeric, &[number.into_datum()])
+                }
+                Number::Huge(Exact(numeric)) | Number::Fraction(Exact(numeric)) => {
+                    Some(pg_sys::Datum::from(*numeric))
+                }
+            };
+            let (untyped, unlimited) = (pg_sys::InvalidOid.into_datum(), (-1_i32).into_datum());
+            let other = Some(pg_sys::Datum::from(other.as_ptr()));
+            let other = direct_function_call_as_datum(pg_sys::numeric_in, &[other, untyped, unlimited]);
+            let order = direct_function_call::<i32>(pg_sys::numeric_cmp, &[own, other]);
+            order.expect("strict").cmp(&0)
+        }
+    }
 }
 
 impl Json {
@@ -47,6 +80,19 @@ impl Json {
 }
 
 impl Json {
+    /// Whether it is of a type of JSON Schema's.
+    pub(super) fn is_a(&self, ty: &str) -> bool {
+        match self {
+            Json::Null => ty == "null",
+            Json::Boolean(_) => ty == "boolean",
+            Json::Number(_) => ty == "number",
+            Json::String(_) => ty == "string",
+            Json::Array(_) => ty == "array",
+            Json::Object(_) => ty == "object",
+            Json::Deep => matches!(ty, "array" | "object"),
+        }
+    }
+
     /// Whether a header says the same.
     pub(super) fn is_header(&self, value: &str) -> bool {
         match self {
@@ -134,6 +180,7 @@ unsafe fn string(value: &pg_sys::JsonbValue) -> String {
 /// # Safety
 /// The argument is a finite numeric.
 unsafe fn number(numeric: pg_sys::Numeric) -> Number {
+    let exact = Exact(numeric);
     let numeric = Some(pg_sys::Datum::from(numeric));
     // SAFETY: strict functions of numerics, given numerics.
     unsafe {
@@ -142,14 +189,14 @@ unsafe fn number(numeric: pg_sys::Numeric) -> Number {
         let whole: pg_sys::Datum =
             direct_function_call(pg_sys::numeric_trunc, &[numeric, 0_i32.into_datum()]).expect("strict");
         if !direct_function_call::<bool>(pg_sys::numeric_eq, &[numeric, Some(whole)]).expect("strict") {
-            return Number::Fraction;
+            return Number::Fraction(exact);
         }
         let at_least = direct_function_call::<bool>(pg_sys::numeric_ge, &[numeric, bound(i64::MIN)]);
         let at_most = direct_function_call::<bool>(pg_sys::numeric_le, &[numeric, bound(i64::MAX)]);
         if at_least.expect("strict") && at_most.expect("strict") {
             Number::Integer(direct_function_call(pg_sys::numeric_int8, &[numeric]).expect("strict"))
         } else {
-            Number::Huge
+            Number::Huge(exact)
         }
     }
 }

@@ -90,6 +90,13 @@ impl Raised {
         message
     }
 
+    /// The constraint that was violated.
+    pub(super) fn constraint(&self) -> Option<String> {
+        // SAFETY: a string of the copy, or null.
+        let name = unsafe { self.data().constraint_name.as_ref().map(|name| CStr::from_ptr(name)) };
+        name.map(|name| name.to_string_lossy().into_owned())
+    }
+
     /// Raises it again, as it was.
     pub(super) fn raise(self) -> ! {
         // SAFETY: the copy is complete; the function copies it once more and jumps.

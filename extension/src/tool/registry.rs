@@ -375,7 +375,7 @@ fn no_value(ty: &Type) -> Option<String> {
     match &ty.kind {
         Kind::Pseudo(name) => Some(name.clone()),
         Kind::Void => Some("void".to_owned()),
-        Kind::Array(element) => no_value(element),
+        Kind::Array { element, .. } => no_value(element),
         Kind::Object(fields) => fields.iter().find_map(|field| no_value(&field.ty)),
         _ => None,
     }

@@ -2,7 +2,7 @@
 
 use super::catalog::Returns;
 use super::sandbox::Sealed;
-use super::{Failure, raw};
+use super::{Failure, complete, raw};
 use crate::jsonb::Jsonb;
 use crate::settings;
 use pgrx::prelude::*;
@@ -58,6 +58,9 @@ pub(super) fn read(
     let (first, second) = (column(sealed, 0, 1)?, column(sealed, 0, 2)?);
     if let Some(text) = &first {
         check_size(text.len())?;
+        if matches!(returns, Returns::Complete(domain) if domain == "tool_result") {
+            complete::check(text).map_err(Failure::Malformed)?;
+        }
     }
     Ok(match returns {
         Returns::Void | Returns::Unsupported(_) => Output::Nothing,

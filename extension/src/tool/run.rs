@@ -1,6 +1,7 @@
 //! One call of something exposed, from the permission to the answer.
 
 use super::callable::{self, Callable};
+use super::catalog::Argument;
 use super::dialogue::Dialogue;
 use super::input_state::Scope;
 use super::notice::Notice;
@@ -121,21 +122,38 @@ impl Call<'_> {
             (Ok(done), _) => Outcome::Done(done),
             // It failed because it asked.
             (Err(failure), Some(question)) if failure.is_question() => Outcome::Verdict(question),
-            (Err(failure), _) => Outcome::Failed(message(self.what, failure, seal.timeout)),
+            (Err(failure), _) => {
+                Outcome::Failed(message(self.what, failure, seal.timeout, &callable.function.arguments))
+            }
         })
     }
 }
 
 /// What the client is told of a call that failed; faults of the server and of the request as a whole are raised again.
-fn message(what: &str, failure: Failure, timeout: Option<Duration>) -> String {
+fn message(what: &str, failure: Failure, timeout: Option<Duration>, arguments: &[Argument]) -> String {
     match failure {
         Failure::Raised(raised) | Failure::Argument(_, raised) if raised.is_fault() => raised.raise(),
+        Failure::Raised(raised) if raised.constraint().as_deref() == Some("tool_result_check") => {
+            "the tool returned what is no result: it must be an object with \"content\", an array, or \"structuredContent\", an \
+             object, or both; \"isError\" is true or false"
+                .to_owned()
+        }
         Failure::Raised(raised) => raised.message(),
-        Failure::Argument(name, raised) => format!("argument {name:?}: {}", raised.message()),
+        Failure::Argument(name, raised) => {
+            let constraint = raised.constraint();
+            let argument = arguments.iter().find(|argument| argument.name == name);
+            let definition =
+                argument.zip(constraint).and_then(|(argument, name)| argument.ty.definition_of(&name));
+            match definition {
+                Some(definition) => format!("argument {name:?}: {}: {definition}", raised.message()),
+                None => format!("argument {name:?}: {}", raised.message()),
+            }
+        }
         Failure::TimedOut => format!("the {what} timed out after {:?}", timeout.unwrap_or_default()),
         Failure::TooLarge { limit } => {
             format!("the result is too large: it is over the limit of {limit} bytes; ask for less")
         }
+        Failure::Malformed(wrong) => format!("the {what} returned what is no result: {wrong}"),
         Failure::Changed => format!("the {what} was changed during the call; try again"),
     }
 }

@@ -1,6 +1,7 @@
 //! JSON Schema (2020-12) of a tool's input and output.
 
 use super::catalog::{Argument, Function, Returns};
+use super::format::Format;
 use super::types::{Field, Kind, Type};
 use serde_json::{Map, Value, json};
 
@@ -41,8 +42,17 @@ impl Argument {
 }
 
 fn property(argument: &Argument) -> Value {
-    let schema = describe(&argument.ty, Way::In);
-    if argument.nullable { or_null(schema) } else { schema }
+    let mut schema = describe(&argument.ty, Way::In);
+    if argument.nullable {
+        schema = or_null(schema);
+    }
+    if let (Some(default), Value::Object(schema)) = (&argument.default_value, &mut schema)
+        && (argument.nullable || !default.is_null())
+        && argument.ty.kind.may_be(default)
+    {
+        schema.insert("default".into(), default.clone());
+    }
+    schema
 }
 
 /// The schema of a tool's `structuredContent`; none where a tool returns text, or what only the value tells.
@@ -63,58 +73,123 @@ fn object(fields: &[Field], way: Way) -> Value {
     let property = |field: &Field| {
         let mut schema = nested(&field.ty, way);
         if let (Some(comment), Value::Object(schema)) = (&field.comment, &mut schema) {
-            schema.insert("description".into(), comment.clone().into());
+            schema.insert("description".into(), description(comment, &field.ty).into());
         }
         (field.name.clone(), schema)
     };
     let properties: Map<String, Value> = fields.iter().map(property).collect();
     let mut schema = json!({"type": "object", "properties": properties, "additionalProperties": false});
-    if way == Way::Out {
-        schema["required"] = fields.iter().map(|field| field.name.clone()).collect();
+    // A field that is left out is NULL.
+    let must_be_there = |field: &&Field| way == Way::Out || field.ty.not_null;
+    let required: Vec<_> = fields.iter().filter(must_be_there).map(|field| field.name.clone()).collect();
+    if !required.is_empty() {
+        schema["required"] = required.into();
     }
     schema
 }
 
-/// What stands inside an array or a composite.
+/// What stands inside an array or a composite. What a function returns may be NULL even where its domain forbids that: an
+/// outer join makes it so.
 fn nested(ty: &Type, way: Way) -> Value {
     let schema = describe(ty, way);
-    if ty.not_null { schema } else { or_null(schema) }
+    if ty.not_null && way == Way::In { schema } else { or_null(schema) }
 }
 
 fn describe(ty: &Type, way: Way) -> Value {
     let mut schema = match &ty.kind {
         Kind::Boolean => json!({"type": "boolean"}),
+        Kind::Integer { .. } if ty.limits.integers.is_some() => json!({"type": "integer"}),
         Kind::Integer { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
-        Kind::Number => json!({"type": "number"}),
-        Kind::Text { max_length: None } => json!({"type": "string"}),
-        Kind::Text { max_length: Some(length) } => json!({"type": "string", "maxLength": length}),
-        Kind::Formatted { format: Some(format), .. } => json!({"type": "string", "format": format}),
-        Kind::Formatted { format: None, example } => json!({"type": "string", "examples": [example]}),
-        Kind::Bytes => json!({"type": "string", "pattern": r"^\\x([0-9A-Fa-f]{2})*$"}),
+        Kind::Number if way == Way::In => json!({"type": "number"}),
+        // What JSON has no numbers for comes as a string.
+        Kind::Number => json!({"type": ["number", "string"], "pattern": "^(NaN|-?Infinity)$"}),
+        Kind::Text => json!({"type": "string"}),
+        Kind::Formatted(format) => formatted(format, way),
         Kind::Enum(labels) => json!({"type": "string", "enum": labels}),
         Kind::Json => json!({}),
-        Kind::Array(element) => json!({"type": "array", "items": nested(element, way)}),
+        Kind::Array { element, dimensions } => array(element, *dimensions, way),
         Kind::Object(fields) => object(fields, way),
-        // Types of extensions may come with a cast to json of their own.
-        Kind::Other if way == Way::Out => json!({}),
-        Kind::Other | Kind::Void | Kind::Pseudo(_) => json!({"type": "string"}),
+        Kind::Other { foreign: true } if way == Way::Out => json!({}),
+        Kind::Other { .. } | Kind::Void | Kind::Pseudo(_) => json!({"type": "string"}),
     };
-    if let (Some(comment), Value::Object(schema)) = (&ty.comment, &mut schema) {
-        schema.insert("description".into(), comment.clone().into());
+    if let Value::Object(schema) = &mut schema {
+        ty.limits.describe(schema);
+        let description = description(ty.comment.as_deref().unwrap_or_default(), ty);
+        if !description.is_empty() {
+            schema.insert("description".into(), description.into());
+        }
     }
     schema
+}
+
+/// A comment, and what is checked that the schema cannot say.
+fn description(comment: &str, ty: &Type) -> String {
+    let note = ty.limits.note().unwrap_or_default();
+    [comment, &note].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(" ")
+}
+
+fn formatted(format: &Format, way: Way) -> Value {
+    let usual = match format.name {
+        Some(name) => json!({ "format": name }),
+        None => json!({ "pattern": format.pattern }),
+    };
+    let mut schema = match format.odd {
+        Some(odd) if way == Way::Out => json!({"type": "string", "anyOf": [usual, {"pattern": odd}]}),
+        _ => usual,
+    };
+    schema["type"] = "string".into();
+    if let (None, Some(example), Way::In) = (format.name, format.example, way) {
+        schema["examples"] = json!([example]);
+    }
+    schema
+}
+
+fn array(element: &Type, dimensions: u32, way: Way) -> Value {
+    let mut items = nested(element, way);
+    if way == Way::Out {
+        return json!({"type": "array", "items": or_array(items)});
+    }
+    for _ in 1..dimensions {
+        items = json!({"type": "array", "items": items});
+    }
+    json!({"type": "array", "items": items})
 }
 
 /// The same, or null.
 fn or_null(mut schema: Value) -> Value {
     let Value::Object(map) = &mut schema else { return schema };
-    if let Some(name) = map.get("type").cloned() {
-        map.insert("type".into(), json!([name, "null"]));
+    if let Some(ty) = map.get_mut("type") {
+        also(ty, "null");
         if let Some(Value::Array(labels)) = map.get_mut("enum") {
             labels.push(Value::Null);
         }
     }
     schema
+}
+
+/// The same, or an array: PostgreSQL holds no array to the dimensions it was declared with.
+fn or_array(mut schema: Value) -> Value {
+    let Value::Object(map) = &mut schema else { return schema };
+    if map.contains_key("enum") {
+        return json!({"anyOf": [schema, {"type": "array"}]});
+    }
+    if let Some(ty) = map.get_mut("type") {
+        let is_array = match &*ty {
+            Value::Array(types) => types.iter().any(|ty| ty == "array"),
+            ty => ty == "array",
+        };
+        if !is_array {
+            also(ty, "array");
+        }
+    }
+    schema
+}
+
+fn also(ty: &mut Value, other: &str) {
+    match ty {
+        Value::Array(types) => types.push(other.into()),
+        one => *one = json!([one.take(), other]),
+    }
 }
 
 /// What is wrong with a schema that an owner gives instead of the generated one.

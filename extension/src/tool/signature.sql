@@ -58,8 +58,18 @@ WITH RECURSIVE mentioned (type) AS (
                                         THEN t.typname END,
                'base', t.typbasetype::bigint,
                'modifier', t.typtypmod,
+               'dimensions', t.typndims,
                'not_null', t.typnotnull,
+               'checks', (
+                   SELECT jsonb_agg(jsonb_build_object(
+                              'name', c.conname,
+                              'expression', c.conbin::text,
+                              'definition', pg_get_constraintdef(c.oid),
+                              'validated', c.convalidated) ORDER BY c.conname)
+                     FROM pg_constraint AS c
+                    WHERE t.typtype = 'd' AND c.contypid = t.oid AND c.contype = 'c'),
                'element', CASE WHEN t.typsubscript = 'array_subscript_handler'::regproc THEN t.typelem::bigint ELSE 0 END,
+               'range_of', (SELECT r.rngsubtype::bigint FROM pg_range AS r WHERE t.oid IN (r.rngtypid, r.rngmultitypid)),
                'relation', t.typrelid::bigint,
                'labels', (SELECT jsonb_agg(e.enumlabel ORDER BY e.enumsortorder) FROM pg_enum AS e WHERE e.enumtypid = t.oid),
                'attributes', (
@@ -67,6 +77,7 @@ WITH RECURSIVE mentioned (type) AS (
                               'name', a.attname,
                               'type', a.atttypid::bigint,
                               'modifier', a.atttypmod,
+                              'dimensions', a.attndims,
                               'comment', col_description(a.attrelid, a.attnum)) ORDER BY a.attnum)
                      FROM pg_attribute AS a
                     WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
@@ -77,4 +88,6 @@ WITH RECURSIVE mentioned (type) AS (
 )
 SELECT jsonb_build_object(
            'functions', (SELECT coalesce(jsonb_agg(document), '[]') FROM functions),
-           'types', (SELECT coalesce(jsonb_agg(document), '[]') FROM types))::text
+           'types', (SELECT coalesce(jsonb_agg(document), '[]') FROM types),
+           -- Those of libc are by the C standard; those of ICU are Unicode's.
+           'ascii_digits', (SELECT d.datlocprovider = 'c' FROM pg_database AS d WHERE d.datname = current_database()))::text
