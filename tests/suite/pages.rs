@@ -29,6 +29,7 @@ pub fn tests(world: &Shared) -> Trials {
         checklist_34_no_other_page_can_end_a_session,
         checklist_46_57_the_page_is_not_kept_and_its_cookie_opens_nothing_else,
         checklist_53_nobody_ends_the_session_of_somebody_else,
+        when_the_pages_session_ends_the_browser_signs_in_again,
         a_session_presented_in_a_header_opens_the_page_too,
     ]
 }
@@ -123,7 +124,8 @@ impl Opened {
         let page = browser.html_step(&address).await?;
         assert_eq!(page.status, StatusCode::OK, "{}", page.text);
         assert!(page.text.contains(user), "{}", page.text);
-        Ok(Self { http: reqwest::Client::new(), address, cookie, page: page.text })
+        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+        Ok(Self { http, address, cookie, page: page.text })
     }
 
     fn form_token(&self) -> Result<&str> {
@@ -263,6 +265,12 @@ async fn checklist_46_57_the_page_is_not_kept_and_its_cookie_opens_nothing_else(
     assert!(row.get::<_, bool>(2) && row.get::<_, bool>(3), "short of life");
     assert!(row.get::<_, bool>(4), "without the provider's tokens");
 
+    // And no client's token opens the page.
+    let client = session(world, &frontend, &auth).await?;
+    let cookie = format!("mcp_account={client}");
+    let request = alice.http.get(&alice.address).header("accept", "text/html").header("cookie", cookie);
+    assert_eq!(request.send().await?.status(), StatusCode::SEE_OTHER);
+
     // Over https no other host can plant the cookie, and it does not travel without TLS.
     let settings = world.settings(&database)?;
     let behind_tls = settings.set("MCP_PUBLIC_URL", "https://mcp.example.com");
@@ -306,6 +314,34 @@ async fn checklist_53_nobody_ends_the_session_of_somebody_else(world: &Shared) -
         assert_eq!(answered, StatusCode::OK, "{text}");
     }
     assert_eq!(status(&frontend, &token).await?, StatusCode::OK);
+    Ok(())
+}
+
+async fn when_the_pages_session_ends_the_browser_signs_in_again(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let frontend = world.frontend(&database).await?;
+    let auth = database.auth().await?;
+    let token = session(world, &frontend, &auth).await?;
+    let alice = Opened::by(world, &frontend, USER).await?;
+    let expired =
+        "UPDATE mcp.sessions SET expires_at = clock_timestamp() - interval '1 s' WHERE resource = $1";
+    assert_eq!(database.superuser().await?.execute(expired, &[&alice.address]).await?, 1);
+
+    // What was clicked on the page is not done: nobody knows any more who clicked.
+    let form = [("action", "end_others"), ("token", alice.form_token()?)];
+    let (answered, text) = alice.post(&form, &[]).await?;
+    assert_eq!(answered, StatusCode::UNAUTHORIZED, "{text}");
+    assert!(text.contains("expired") && text.contains("href=\"/auth/sessions\""), "{text}");
+    assert_eq!(status(&frontend, &token).await?, StatusCode::OK);
+
+    let get = alice.http.get(&alice.address).header("accept", "text/html").header("cookie", &alice.cookie);
+    let answer = get.send().await?;
+    assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+    let location = answer.headers()["location"].to_str()?;
+    assert!(location.starts_with(world.oidc().await?.issuer()), "{location}");
+    for (name, value) in url::Url::parse(location)?.query_pairs() {
+        ledger::record(&name, &value);
+    }
     Ok(())
 }
 

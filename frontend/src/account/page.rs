@@ -191,7 +191,7 @@ pub async fn post(
     credential: Option<Credential>,
 ) -> Result<Response<Body>, Fault> {
     let (parts, body) = request.into_parts();
-    let visitor = Visitor::of(app, &parts.headers, credential)?.ok_or_else(Fault::no_credential)?;
+    let visitor = Visitor::of(app, &parts.headers, credential)?.ok_or_else(signed_out)?;
     let form = form::read(&parts.headers, body).await?;
     if !visitor.sent(&parts.headers, &form) {
         let mine = visitor.mine().await?;
@@ -276,6 +276,14 @@ impl<'a> Visitor<'a> {
     }
 }
 
+/// The page was left open for longer than its session lasted.
+fn signed_out() -> Fault {
+    Fault {
+        public: "You are signed out here by now, and nothing was done: sign in again.".into(),
+        ..Fault::no_credential()
+    }
+}
+
 fn entries(mine: &MySessions) -> Result<Vec<Entry>, Fault> {
     Vec::deserialize(&mine.sessions).map_err(Fault::internal)
 }
@@ -345,7 +353,10 @@ impl From<Notice> for Told {
 
 impl From<DateTime<Utc>> for Instant {
     fn from(instant: DateTime<Utc>) -> Self {
-        Self { text: pages::short_instant(instant), machine: instant.format("%Y-%m-%dT%H:%M:%SZ").to_string() }
+        Self {
+            text: pages::short_instant(instant),
+            machine: instant.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        }
     }
 }
 
