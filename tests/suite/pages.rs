@@ -29,6 +29,7 @@ pub fn tests(world: &Shared) -> Trials {
         checklist_34_no_other_page_can_end_a_session,
         checklist_46_57_the_page_is_not_kept_and_its_cookie_opens_nothing_else,
         checklist_53_nobody_ends_the_session_of_somebody_else,
+        checklist_53_programs_list_and_end_sessions_as_json,
         when_the_pages_session_ends_the_browser_signs_in_again,
         a_session_presented_in_a_header_opens_the_page_too,
     ]
@@ -314,6 +315,45 @@ async fn checklist_53_nobody_ends_the_session_of_somebody_else(world: &Shared) -
         assert_eq!(answered, StatusCode::OK, "{text}");
     }
     assert_eq!(status(&frontend, &token).await?, StatusCode::OK);
+    Ok(())
+}
+
+async fn checklist_53_programs_list_and_end_sessions_as_json(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let frontend = world.frontend(&database).await?;
+    let auth = database.auth().await?;
+    let mut tokens = Vec::new();
+    for _ in 0..4 {
+        tokens.push(session(world, &frontend, &auth).await?);
+    }
+    let mut stranger = NewSession::of("mallory").at(&format!("{}/mcp/v1", frontend.url()));
+    stranger.issuer = world.oidc().await?.issuer().to_owned();
+    let stranger = stranger.create(&auth).await?;
+    let http = reqwest::Client::new();
+    let address = format!("{}/auth/sessions", frontend.url());
+    let list: Value = http.get(&address).bearer_auth(&tokens[0]).send().await?.json().await?;
+    let listed = list["sessions"].as_array().context("a list")?;
+    assert_eq!(listed.len(), 4, "{list}");
+    assert_eq!(listed.iter().filter(|session| session["current"] == true).count(), 1, "{list}");
+    assert_eq!(listed[0]["current"], true, "this one first");
+    for column in ["session_id", "client_id", "metadata", "created_at", "last_used_at", "expires_at"] {
+        assert!(listed[0].get(column).is_some(), "{column} in {list}");
+    }
+
+    let delete = |path: String| http.delete(format!("{address}{path}")).bearer_auth(&tokens[0]).send();
+    let foreign = delete(format!("/{}", stranger.id)).await?;
+    assert_eq!(foreign.status(), StatusCode::NOT_FOUND);
+    let other = listed[1]["session_id"].as_str().context("an id")?;
+    let ended: Value = delete(format!("/{other}")).await?.json().await?;
+    assert_eq!(ended, json!({"success": true, "ended": 1}));
+    assert_eq!(delete(format!("/{other}")).await?.status(), StatusCode::NOT_FOUND);
+    let ended: Value = delete(String::new()).await?.json().await?;
+    assert_eq!(ended, json!({"success": true, "ended": 2}));
+    assert_eq!(status(&frontend, &tokens[0]).await?, StatusCode::OK);
+    for token in &tokens[1..] {
+        assert_eq!(status(&frontend, token).await?, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(status(&frontend, &stranger.token).await?, StatusCode::OK);
     Ok(())
 }
 
