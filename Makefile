@@ -5,9 +5,9 @@
 help:
 	@echo 'make run      everything on this machine: PostgreSQL, the demo, a sign-in, the frontend'
 	@echo 'make psql     the database of make run, as its superuser'
-	@echo 'make test     every test (make test KIND="units extension regress isolation suite")'
+	@echo 'make test     every test (make test KIND="units extension regress isolation suite conformance")'
 	@echo 'make bench    the speeds the project promises, measured'
-	@echo 'make lint     rustfmt, clippy, cargo-deny, pgspot, shellcheck'
+	@echo 'make lint     rustfmt, clippy, cargo-deny, pgspot, the lints of catalogs, shellcheck'
 	@echo 'make install  the extension into the PostgreSQL of this system (PG_CONFIG=…)'
 	@echo 'make package  the extension as a tarball (PG_CONFIG=…)'
 	@echo 'make clean    remove what was built; make reset: what make run keeps as well'

@@ -60,6 +60,9 @@ impl Severity {
 /// CVE-2026-120154, CVE-2026-116311 among them).
 const FLOORS: [(u32, u32); 4] = [(15, 20), (16, 16), (17, 12), (18, 7)];
 
+/// Where the library is not preloaded, a session knows its settings once it has loaded it.
+const LOAD: &str = "LOAD 'mcp_sessions'";
+
 /// What is wrong with a server of this `server_version_num`, if anything.
 fn outdated(version: u32) -> Option<Finding> {
     let (major, minor) = (version / 10_000, version % 10_000);
@@ -84,7 +87,9 @@ fn key_file(path: Option<PathBuf>, data: &Path) -> Vec<Finding> {
         |path: &Path| format!("openssl rand -hex 32 | install -o {owner} -m 600 /dev/stdin {}", quoted(path));
     let elsewhere = || {
         let path = "/etc/mcp_sessions.key";
-        format!(r#"psql -c "ALTER SYSTEM SET mcp.key_file = '{path}'" -c "SELECT pg_reload_conf()""#)
+        format!(
+            r#"psql -c "{LOAD}" -c "ALTER SYSTEM SET mcp.key_file = '{path}'" -c "SELECT pg_reload_conf()""#
+        )
     };
     let Some(path) = path else {
         return vec![Finding::new(
@@ -136,7 +141,8 @@ fn absent_worker() -> Option<Finding> {
                 .to_string_lossy();
             let list = libraries.split(',').map(str::trim).filter(|name| !name.is_empty());
             let list: Vec<String> = list.chain(["mcp_sessions"]).map(literal).collect();
-            format!("ALTER SYSTEM SET shared_preload_libraries = {}; {set_database}", list.join(", "))
+            // mcp.database is unknown before the restart: until it is set, that is what is found next.
+            format!("ALTER SYSTEM SET shared_preload_libraries = {};", list.join(", "))
         }
         Absence::NoDatabase | Absence::OtherDatabase { .. } => set_database,
         Absence::NotRunning { .. } => "SELECT mcp.cleanup_expired_sessions();".into(),

@@ -32,7 +32,9 @@ struct Identity {
     transaction: pg_sys::LocalTransactionId,
     /// The subtransaction in which it was armed, or the surviving parent of it.
     subtransaction: pg_sys::SubTransactionId,
-    /// When the session ends, in microseconds since 2000, as of the arming.
+    /// When the presented token stops working, however long its session lives, in microseconds since 2000.
+    token_ends_at: pg_sys::TimestampTz,
+    /// When session or token end, as of the arming or the last touch.
     expires_at: pg_sys::TimestampTz,
     /// Whether a tool is running sealed.
     sealed: bool,
@@ -57,6 +59,7 @@ static IDENTITY: Backend = Backend(UnsafeCell::new(Identity {
     phase: Phase::Nobody,
     transaction: 0,
     subtransaction: 0,
+    token_ends_at: 0,
     expires_at: 0,
     sealed: false,
     user_id: None,
@@ -124,8 +127,9 @@ pub(crate) fn check_unarmed() -> Result<(), Error> {
     }
 }
 
-/// Makes the rest of the transaction act for the session's user. The caller has verified the session's token.
-pub(crate) fn arm(record: &Record) -> Result<(), Error> {
+/// Makes the rest of the transaction act for the session's user. The caller has verified the session's token, which
+/// stops working at `token_ends_at` however long the session lives.
+pub(crate) fn arm(record: &Record, token_ends_at: pg_sys::TimestampTz) -> Result<(), Error> {
     check_unarmed()?;
     // SAFETY: one thread; the datums are copied before the record's own memory goes.
     unsafe {
@@ -152,7 +156,8 @@ pub(crate) fn arm(record: &Record) -> Result<(), Error> {
         (*identity).scopes = text(record.scopes_column());
         (*identity).claims = text(Column::Claims);
         pg_sys::MemoryContextSwitchTo(caller);
-        (*identity).expires_at = record.ends_at();
+        (*identity).token_ends_at = token_ends_at;
+        (*identity).expires_at = record.expires_at().min(token_ends_at);
         (*identity).subtransaction = pg_sys::GetCurrentSubTransactionId();
         (*identity).transaction = current_transaction();
         (*identity).sealed = false;
@@ -176,10 +181,13 @@ unsafe fn copy_uuid(datum: pg_sys::Datum) -> pg_sys::Datum {
     }
 }
 
-/// A later expiry, after the session was touched in this very transaction.
+/// A later expiry of the armed session, after it was touched in this very transaction.
 pub(crate) fn extend(expires_at: pg_sys::TimestampTz) {
     // SAFETY: as in `phase`.
-    unsafe { (*identity()).expires_at = (*identity()).expires_at.max(expires_at) }
+    unsafe {
+        let identity = identity();
+        (*identity).expires_at = (*identity).expires_at.max(expires_at.min((*identity).token_ends_at));
+    }
 }
 
 /// Marks the beginning and the end of a sealed tool: inside, nothing may sign in.

@@ -23,6 +23,8 @@ static SIGN_IN_TTL: GucSetting<i32> = GucSetting::<i32>::new(600);
 static CONSENT_TTL: GucSetting<i32> = GucSetting::<i32>::new(30 * 24 * 3600);
 /// A client redeems its code within seconds; the bound is that of OWASP ASVS 10.4.3, level 3.
 static CODE_TTL: GucSetting<i32> = GucSetting::<i32>::new(60);
+/// People take their time to answer.
+static REQUEST_STATE_TTL: GucSetting<i32> = GucSetting::<i32>::new(3600);
 /// A client registers on the way to its first sign-in, and registers again when it is not known any more.
 static CLIENT_TTL: GucSetting<i32> = GucSetting::<i32>::new(24 * 3600);
 /// A hundred begun each second, by people who take the full ten minutes; a sign-in is less than a kilobyte.
@@ -125,6 +127,15 @@ pub(crate) fn declare(preloading: bool) {
         &CODE_TTL,
         1,
         60,
+        Suset,
+    );
+    seconds(
+        c"mcp.request_state_ttl",
+        c"How long a call that asked its client for input may be taken up again.",
+        c"",
+        &REQUEST_STATE_TTL,
+        1,
+        24 * 3600,
         Suset,
     );
     seconds(
@@ -314,6 +325,10 @@ pub(crate) fn consent_ttl() -> Duration {
 
 pub(crate) fn code_ttl() -> Duration {
     seconds(&CODE_TTL)
+}
+
+pub(crate) fn request_state_ttl() -> Duration {
+    seconds(&REQUEST_STATE_TTL)
 }
 
 pub(crate) fn client_ttl() -> Duration {

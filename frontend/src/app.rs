@@ -15,6 +15,7 @@ use crate::{
     mcp::{self, Mcp},
     metrics::Metrics,
     proxies::TrustedProxies,
+    rate_limit::RefusalLimit,
     sessions::Sessions,
 };
 
@@ -39,17 +40,19 @@ pub struct App {
     pub provider: IdentityProvider,
     pub authorization_server: AuthorizationServer,
     pub proxies: TrustedProxies,
+    /// For session tokens that do not hold.
+    pub refused_limit: RefusalLimit,
     pub mcp: Mcp,
     pub metrics: Metrics,
 }
 
 impl App {
-    /// `stop` ends streams that are still open.
+    /// `drain` ends subscriptions, which would never end by themselves.
     ///
     /// # Errors
     ///
     /// Where the certificates that a database login trusts cannot be read.
-    pub fn new(config: Config, stop: CancellationToken) -> io::Result<Self> {
+    pub fn new(config: Config, drain: CancellationToken) -> io::Result<Self> {
         let pool = |target| {
             Database::new(target, config.pool_size, config.request_timeout, config.prepared_statements)
         };
@@ -66,13 +69,14 @@ impl App {
             session_ttl: config.session_ttl,
             authorization_server: AuthorizationServer::new(&config.authorization_server),
             proxies: TrustedProxies::new(config.trusted_proxies),
+            refused_limit: RefusalLimit::new(config.refused_limit),
             provider: IdentityProvider::new(config.provider, &config.public_url),
             mcp: Mcp::new(
                 sessions.clone(),
                 changes.clone(),
                 config.max_body_bytes,
                 config.request_timeout,
-                stop,
+                drain,
             ),
             changes,
             metrics: Metrics::new(),

@@ -5,7 +5,7 @@
 //!
 //! There is one issuer, the public URL, and its bytes are the same in every document and every answer.
 
-mod address;
+pub mod address;
 pub mod authorize;
 pub mod client;
 pub mod consent;

@@ -46,6 +46,8 @@ pub struct Config {
     pub provider: Provider,
     pub authorization_server: AuthorizationServer,
     pub trusted_proxies: Vec<Network>,
+    /// Refused session tokens a minute from one address; 0 means no limit.
+    pub refused_limit: u32,
     pub allowed_origins: Vec<String>,
     pub allowed_hosts: Vec<String>,
     pub cookie_door: bool,
@@ -179,6 +181,7 @@ impl Config {
             sign_in_limit: reader.or("MCP_LIMIT_SIGN_IN", 1200),
         };
         let trusted_proxies = reader.list("MCP_TRUSTED_PROXIES", str::parse);
+        let refused_limit = reader.or("MCP_LIMIT_REFUSED", 6000);
         let allowed_origins = reader.list("MCP_ALLOWED_ORIGINS", parse_origin);
         let allowed_hosts = reader.list("MCP_ALLOWED_HOSTS", parse_host);
         let cookie_door = reader.or("MCP_COOKIE_DOOR", Switch(false)).0;
@@ -204,6 +207,7 @@ impl Config {
                     provider,
                     authorization_server,
                     trusted_proxies,
+                    refused_limit,
                     allowed_origins,
                     allowed_hosts,
                     cookie_door,

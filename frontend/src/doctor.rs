@@ -207,11 +207,10 @@ async fn databases(config: &Config) -> io::Result<Vec<Finding>> {
         [("DATABASE_URL", &config.auth_database), ("MCP_EXEC_DATABASE_URL", &config.exec_database)]
     {
         let console = pool(&target.of_database("pgbouncer"))?.console("SHOW VERSION").await;
-        // Both mostly go through the same one.
-        if found.is_empty() {
-            found.extend(pooler(name, &console));
-        }
+        found.extend(pooler(name, &console));
     }
+    // Both mostly go through the same one, which may tell its version to one of them alone.
+    let mut found: Vec<_> = found.into_iter().min_by_key(|found| found.severity).into_iter().collect();
     let sessions = Sessions::new(
         pool(&config.auth_database)?,
         pool(&config.exec_database)?,
@@ -277,9 +276,11 @@ fn pooler(setting: &str, answer: &Result<String, DatabaseError>) -> Option<Findi
 
 /// What the provider publishes against what the settings say.
 async fn provider(config: Config) -> Vec<Finding> {
-    let setting = match &config.provider {
-        Provider::Oidc { .. } => "OIDC_ISSUER",
-        Provider::WorkOs { .. } => "WORKOS_CLIENT_ID",
+    let (setting, published) = match &config.provider {
+        Provider::Oidc { .. } => ("OIDC_ISSUER", "$OIDC_ISSUER/.well-known/openid-configuration"),
+        Provider::WorkOs { .. } => {
+            ("WORKOS_ISSUER", "${WORKOS_API_URL:-https://api.workos.com}/sso/jwks/$WORKOS_CLIENT_ID")
+        }
     };
     let redirect_uri = config.public_url.join(CALLBACK_PATH);
     let provider = IdentityProvider::new(config.provider, &config.public_url);
@@ -290,7 +291,7 @@ async fn provider(config: Config) -> Vec<Finding> {
                 ProviderFault::WrongIssuer => {
                     format!("{setting}= exactly what `issuer` in the provider's discovery document says")
                 }
-                _ => format!("curl -i \"${setting}/.well-known/openid-configuration\""),
+                _ => format!("curl -i \"{published}\""),
             };
             let reason = format!("No sign-in can begin: {}.", chain(&fault));
             vec![finding(Severity::Error, "provider", reason, remedy)]
@@ -317,11 +318,10 @@ fn published_findings(published: &Published, redirect_uri: &str) -> Vec<Finding>
         Some(_) => {}
     }
     if let Some(known) = &published.scopes {
-        for scope in
-            published.wanted_scopes.split(' ').filter(|scope| !known.iter().any(|known| known == scope))
-        {
-            let kept: Vec<&str> =
-                published.wanted_scopes.split(' ').filter(|other| *other != scope).collect();
+        let wanted = published.wanted_scopes.split(' ');
+        let (kept, unknown): (Vec<&str>, Vec<&str>) =
+            wanted.partition(|scope| known.iter().any(|known| known == scope));
+        for scope in unknown {
             found.push(finding(
                 Warning,
                 "provider_scopes",

@@ -8,6 +8,7 @@ mod admin;
 mod app;
 mod authorization_server;
 mod body;
+mod cancellations;
 mod changes;
 mod config;
 mod cookie;
@@ -127,12 +128,12 @@ async fn run(config: Config) -> io::Result<()> {
     };
     let limits = Limits { max_connections: config.max_connections, grace: config.shutdown_grace };
     let admin_limits = Limits { max_connections: ADMIN_CONNECTIONS, grace: config.shutdown_grace };
-    // Streams outlive the signal, up to the end of the grace.
-    let streams = CancellationToken::new();
-    let app = Arc::new(App::new(config, streams.clone())?);
+    let app = Arc::new(App::new(config, shutdown.drain.clone())?);
     tracing::info!(address = %listener.local_addr()?, url = app.public_url.origin(), "listening");
     tokio::spawn(report_readiness(app.clone()));
-    tokio::spawn(app.changes.clone().follow(app.sessions.clone(), streams.clone()));
+    // Calls outlive the signal, up to the end of the grace; until then they may be cancelled from elsewhere.
+    let stop = CancellationToken::new();
+    tokio::spawn(app.changes.clone().follow(app.sessions.clone(), stop.clone()));
 
     let public = server::serve(listener, limits, &app.metrics, shutdown.clone(), {
         let app = app.clone();
@@ -152,7 +153,7 @@ async fn run(config: Config) -> io::Result<()> {
         .await;
     };
     tokio::join!(public, admin);
-    streams.cancel();
+    stop.cancel();
     app.sessions.close();
     tracing::info!("stopped");
     Ok(())

@@ -14,10 +14,7 @@ mod handler;
 mod result;
 mod running;
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
@@ -32,13 +29,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     accept, body,
+    cancellations::Key,
     changes::Changes,
     credentials::{Credential, SESSION_HEADER},
     error::{Fault, Kind},
     mcp::{
         call::Call,
         envelope::{INTERNAL_ERROR, INVALID_REQUEST, Malformed, Message, Payload},
-        era::{Action, Era, Violation},
+        era::{Action, Violation},
         handler::{Caller, Handler},
     },
     respond::{self, Body},
@@ -58,6 +56,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub struct Mcp {
     wire: StreamableHttpService<Handler, NeverSessionManager>,
     sessions: Arc<Sessions>,
+    changes: Changes,
     max_body_bytes: usize,
     deadline: Duration,
 }
@@ -70,28 +69,28 @@ struct Failure {
 }
 
 impl Mcp {
-    /// `deadline` bounds a request from its last byte to the first of its answer; `stop` ends open streams.
+    /// `deadline` bounds a request from its last byte to the first of its answer; `drain` ends subscriptions.
     pub fn new(
         sessions: Arc<Sessions>,
         changes: Changes,
         max_body_bytes: usize,
         deadline: Duration,
-        stop: CancellationToken,
+        drain: CancellationToken,
     ) -> Self {
-        let handler = Handler::new(sessions.clone(), changes, stop.clone());
-        // Host and Origin were checked for every route alike.
+        let handler = Handler::new(sessions.clone(), drain);
+        // Host and Origin were checked for every route alike. A token of ours for cancellation would cut streams off
+        // before their last message.
         let config = StreamableHttpServerConfig::default()
             .disable_allowed_hosts()
             .with_legacy_session_mode(false)
             .with_json_response(true)
-            .with_max_request_body_bytes(max_body_bytes)
-            .with_cancellation_token(stop);
+            .with_max_request_body_bytes(max_body_bytes);
         let wire = StreamableHttpService::new(
             move || Ok(handler.clone()),
             Arc::new(NeverSessionManager::default()),
             config,
         );
-        Self { wire, sessions, max_body_bytes, deadline }
+        Self { wire, sessions, changes, max_body_bytes, deadline }
     }
 
     /// Answers a POST. A fault is left in the response's extensions for the log.
@@ -152,19 +151,36 @@ impl Mcp {
                 self.enter(token).await.map_err(failed)?;
                 Ok(respond::empty(StatusCode::ACCEPTED))
             }
+            Action::Cancel { id } => {
+                self.enter(token).await.map_err(failed)?;
+                self.cancel(&Key::of(token, &id)).await.map_err(failed)?;
+                Ok(respond::empty(StatusCode::ACCEPTED))
+            }
             Action::Handshake => {
                 self.enter(token).await.map_err(failed)?;
-                self.dispatch(parts, message, token, era, None).await.map_err(failed)
+                self.dispatch(parts, message, Caller::new(token.clone(), era)).await.map_err(failed)
+            }
+            Action::Subscribe => {
+                self.enter(token).await.map_err(failed)?;
+                // Before the client is told that it subscribes: what changes from then on, it is to hear.
+                let subscriber = self.changes.subscribe(&self.sessions).await;
+                let caller = Caller::new(token.clone(), era).subscribing(subscriber);
+                self.dispatch(parts, message, caller).await.map_err(failed)
             }
             Action::Acknowledge => {
                 self.enter(token).await.map_err(failed)?;
                 Ok(rpc_result(message.id(), &json!({})))
             }
-            Action::List { after } => self.dispatch(parts, message, token, era, after).await.map_err(failed),
+            Action::List { after } => {
+                let caller = Caller::new(token.clone(), era).listing_after(after);
+                self.dispatch(parts, message, caller).await.map_err(failed)
+            }
             Action::Call { headers } => {
                 let call = Call::of(message, era, headers);
                 let call = if streamed { call } else { call.unfollowed() };
-                running::answer(&self.sessions, token, call).await.map_err(failed)
+                running::answer(&self.sessions, self.changes.cancellations(), token, call)
+                    .await
+                    .map_err(failed)
             }
         }
     }
@@ -211,17 +227,22 @@ impl Mcp {
         Ok(self.sessions.enter(token).await??)
     }
 
+    /// Cancels a call that may run anywhere.
+    async fn cancel(&self, call: &Key) -> Result<(), Fault> {
+        if !self.changes.cancellations().cancel(call) {
+            self.sessions.tell_of_cancellation(call.as_str()).await?;
+        }
+        Ok(())
+    }
+
     /// Hands a message to rmcp.
     async fn dispatch(
         &self,
         parts: &Parts,
         message: &Message<'_>,
-        token: &SessionToken,
-        era: Era,
-        after: Option<String>,
+        caller: Caller,
     ) -> Result<Response<Body>, Fault> {
-        let fault = Arc::new(OnceLock::new());
-        let caller = Caller { token: token.clone(), era, after, fault: fault.clone() };
+        let fault = caller.fault.clone();
         let body = Bytes::copy_from_slice(message.text);
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;

@@ -41,7 +41,7 @@ use crate::{
     cors,
     credentials::{self, Credential},
     database,
-    error::{Fault, Kind},
+    error::{Challenge, Fault, Kind},
     idp, mcp,
     pages::{self, WayOn},
     respond::{self, Body},
@@ -168,6 +168,7 @@ pub async fn handle(app: &App, mut peer: Peer, request: Request<Incoming>) -> Re
         status: None,
         fault: None,
     };
+    let presented = matches!(credential, Ok(Some(Credential::Token(_))));
     let origin = request.headers().get(header::ORIGIN).cloned();
     let html = accept::prefers_html(request.headers()) && route.is_for_people();
 
@@ -180,6 +181,10 @@ pub async fn handle(app: &App, mut peer: Peer, request: Request<Incoming>) -> Re
     };
     line.fault = response.extensions_mut().remove::<Arc<Fault>>();
     line.status = Some(response.status());
+    if presented && line.fault.as_ref().is_some_and(|fault| fault.challenge == Some(Challenge::InvalidToken))
+    {
+        app.refused_limit.refused(peer.address.ip());
+    }
     cors::expose(&app.gate, origin.as_ref(), &mut response);
     respond::harden(&mut response, app.public_url.is_https());
     if let Ok(id) = HeaderValue::from_str(&line.id) {
@@ -200,6 +205,9 @@ async fn answer(
         return Ok(cors::preflight(&app.gate, request.headers(), route.methods()));
     }
     app.gate.check(request.uri(), request.headers())?;
+    if let Ok(Some(Credential::Token(_))) = credential {
+        app.refused_limit.admit(peer.address.ip())?;
+    }
     let method = request.method().clone();
     // Each route's future is boxed: a connection keeps room for the largest of them while it is idle.
     match (route, method.as_str()) {

@@ -55,7 +55,11 @@ const CALL_TOOL: &str = "SELECT mcp.call_tool($1, $2, $3, $4, $5)";
 const READ_RESOURCE: &str = "SELECT mcp.read_resource($1, $2, $3, $4)";
 const GET_PROMPT: &str = "SELECT mcp.get_prompt($1, $2, $3, $4, $5)";
 const COMPLETE: &str = "SELECT mcp.complete($1, $2, $3, $4, $5)";
-const LISTEN: &str = "LISTEN mcp_changes";
+/// The channels of [`Sessions::listen_to_others`].
+pub const CHANGES: &str = "mcp_changes";
+pub const CANCELLATIONS: &str = "mcp_cancellations";
+const LISTEN: &str = "LISTEN mcp_changes; LISTEN mcp_cancellations";
+const NOTIFY: &str = "SELECT pg_catalog.pg_notify($1, $2)";
 const LIST_VERSIONS: &str = "SELECT list, version FROM mcp.list_versions()";
 const VERSION: &str = "SELECT mcp.version()";
 const DOCTOR: &str = "SELECT pg_catalog.to_jsonb(d) FROM mcp.doctor() AS d";
@@ -453,9 +457,14 @@ impl Sessions {
         read_answer(result)
     }
 
-    /// A connection that hears of changes of the lists, and what it hears.
-    pub async fn listen_to_changes(&self) -> Result<(Client, Messages), DatabaseError> {
+    /// A connection that hears of changes of the lists and of cancelled calls, and what it hears.
+    pub async fn listen_to_others(&self) -> Result<(Client, Messages), DatabaseError> {
         self.exec.listen(LISTEN).await
+    }
+
+    /// Tells all frontends that a call is cancelled.
+    pub async fn tell_of_cancellation(&self, call: &str) -> Result<(), DatabaseError> {
+        self.exec.row(NOTIFY, &[Type::TEXT, Type::TEXT], &[&CANCELLATIONS, &call]).await.map(drop)
     }
 
     /// A text for each list that changes when the list does.

@@ -1,6 +1,9 @@
-//! A person's browser: cookies, redirects, and the forms of the identity provider.
+//! A person's browser: cookies, redirects, and forms, of the identity provider and of our consent page.
+
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
+use reqwest::cookie::{CookieStore as _, Jar};
 use reqwest::{Response, StatusCode};
 use serde_json::Value;
 use url::Url;
@@ -14,6 +17,7 @@ const MOST_REDIRECTS: usize = 20;
 #[derive(Debug, Clone)]
 pub struct Browser {
     http: reqwest::Client,
+    jar: Arc<Jar>,
 }
 
 /// A page, or the JSON in its place.
@@ -29,6 +33,15 @@ pub struct Page {
     pub text: String,
 }
 
+/// A form on a page: where it goes, and what is filled in already.
+#[derive(Debug, Clone)]
+pub struct Form {
+    /// Where it is posted.
+    pub action: Url,
+    /// The hidden fields, in their order.
+    pub fields: Vec<(String, String)>,
+}
+
 /// What the frontend answers at the end of a sign-in.
 #[derive(Debug, Clone)]
 pub struct SignedIn {
@@ -41,12 +54,28 @@ pub struct SignedIn {
 impl Browser {
     /// A fresh profile.
     pub fn new() -> Self {
+        let jar = Arc::new(Jar::default());
         let http = reqwest::Client::builder()
-            .cookie_store(true)
+            .cookie_provider(jar.clone())
             .redirect(reqwest::redirect::Policy::none())
+            // A server that is killed takes idle connections along, at a moment of its own.
+            .pool_max_idle_per_host(0)
             .build()
             .expect("a client without TLS always builds");
-        Self { http }
+        Self { http, jar }
+    }
+
+    /// Plants a cookie, as another program on the same host can.
+    pub fn plant(&self, url: &str, cookie: &str) -> Result<()> {
+        self.jar.add_cookie_str(cookie, &Url::parse(url)?);
+        Ok(())
+    }
+
+    /// The value of the cookie that would be sent to `url` under `name`.
+    pub fn cookie(&self, url: &str, name: &str) -> Result<Option<String>> {
+        let Some(cookies) = self.jar.cookies(&Url::parse(url)?) else { return Ok(None) };
+        let mut pairs = cookies.to_str()?.split("; ").filter_map(|pair| pair.split_once('='));
+        Ok(pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned()))
     }
 
     /// One request, asking for JSON as programs do, without following where it points.
@@ -102,14 +131,26 @@ impl Browser {
         bail!("still not signed in after {MOST_REDIRECTS} steps, at {}", page.url)
     }
 
-    /// Fills in a form of `oidc-provider`: its login page, then its consent page.
+    /// Does what the page asks for: signs in, consents, allows.
     async fn submit(&self, page: &Page, user: &str) -> Result<Page> {
-        let action = attribute(&page.text, "<form", "action")
-            .with_context(|| format!("no form on the page at {}: {}", page.url, page.text))?;
-        let prompt = attribute(&page.text, "name=\"prompt\"", "value").unwrap_or_else(|| "login".to_owned());
-        let form = [("prompt", prompt.as_str()), ("login", user), ("password", "any")];
-        let target = page.url.join(&action)?;
-        self.read(self.http.post(target).form(&form).send().await?).await
+        let mut form = page.form()?;
+        form.set("login", user);
+        form.set("password", "any");
+        if page.text.contains("name=\"decision\"") {
+            form.set("decision", "allow");
+        }
+        self.post(&form).await
+    }
+
+    /// Posts a form, as a browser does that shows it.
+    pub async fn post(&self, form: &Form) -> Result<Page> {
+        let request = self
+            .http
+            .post(form.action.clone())
+            .header("accept", "text/html,application/xhtml+xml,*/*;q=0.8")
+            .header("origin", form.action.origin().ascii_serialization())
+            .header("sec-fetch-site", "same-origin");
+        self.read(request.form(&form.fields).send().await?).await
     }
 
     /// The whole sign-in at a frontend: from `/auth/init` to the JSON of `/auth/callback`.
@@ -169,9 +210,47 @@ impl Page {
         Ok(Some(self.url.join(location)?))
     }
 
+    /// The form on the page.
+    pub fn form(&self) -> Result<Form> {
+        let action = attribute(&self.text, "<form", "action")
+            .with_context(|| format!("no form on the page at {}: {}", self.url, self.text))?;
+        let inputs = self.text.split("<input ").skip(1).filter_map(|rest| rest.split_once('>'));
+        let fields = inputs
+            .map(|(input, _)| format!("<input {input}>"))
+            .filter(|input| attribute(input, "<input", "type").as_deref() == Some("hidden"))
+            .filter_map(|input| {
+                Some((attribute(&input, "<input", "name")?, attribute(&input, "<input", "value")?))
+            })
+            .inspect(|(name, value)| {
+                if name == "token" {
+                    ledger::record("consent token", value);
+                }
+            })
+            .collect();
+        Ok(Form { action: self.url.join(&action)?, fields })
+    }
+
     /// The body as JSON.
     pub fn json(&self) -> Result<Value> {
         serde_json::from_str(&self.text).with_context(|| format!("{} is no JSON: {}", self.url, self.text))
+    }
+}
+
+impl Form {
+    /// Fills in a field.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.remove(name);
+        self.fields.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Takes a field away.
+    pub fn remove(&mut self, name: &str) {
+        self.fields.retain(|(known, _)| known != name);
+    }
+
+    /// What a field holds.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -190,5 +269,5 @@ fn attribute(html: &str, tag: &str, attribute: &str) -> Option<String> {
     let start = html[..=found].rfind('<')?;
     let end = start + html[start..].find('>')?;
     let (_, after) = html[start..end].split_once(&format!("{attribute}=\""))?;
-    Some(after.split_once('"')?.0.replace("&amp;", "&"))
+    Some(html_escape::decode_html_entities(after.split_once('"')?.0).into_owned())
 }

@@ -268,7 +268,12 @@ impl Cluster {
 
     /// The connection string of one of [`LOGINS`].
     pub fn url(&self, login: &str, database: &str) -> String {
-        format!("postgresql://{login}:{}@127.0.0.1:{}/{database}", self.password, self.port)
+        self.url_at(self.port, login, database)
+    }
+
+    /// The same at another port, where something passes on what it is sent.
+    pub fn url_at(&self, port: u16, login: &str, database: &str) -> String {
+        format!("postgresql://{login}:{}@127.0.0.1:{port}/{database}", self.password)
     }
 
     /// A program of this PostgreSQL, its environment set to reach the cluster as the superuser.

@@ -82,11 +82,7 @@ impl Settings {
         format!("{}/auth/callback", public.map_or_else(|| self.url(), |(_, url)| url.clone()))
     }
 
-    /// Starts it without waiting for anything.
-    pub fn spawn(&self) -> Result<Frontend> {
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let log = self.log_directory.join(format!("frontend-{number}.log"));
-        let output = std::fs::File::create(&log)?;
+    fn program(&self) -> Result<Program> {
         let mut program = Program::new("mcp-frontend", checkout::frontend()?, Signal::SIGTERM);
         program
             .command()
@@ -94,9 +90,24 @@ impl Settings {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("RUST_BACKTRACE", "1")
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::from(output.try_clone()?))
-            .stderr(Stdio::from(output));
+            .stdin(Stdio::null());
+        Ok(program)
+    }
+
+    /// Runs it with arguments, to its end.
+    pub fn run(&self, arguments: &[&str]) -> Result<std::process::Output> {
+        let mut program = self.program()?;
+        program.command().args(arguments);
+        program.output()
+    }
+
+    /// Starts it without waiting for anything.
+    pub fn spawn(&self) -> Result<Frontend> {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let log = self.log_directory.join(format!("frontend-{number}.log"));
+        let output = std::fs::File::create(&log)?;
+        let mut program = self.program()?;
+        program.command().stdout(Stdio::from(output.try_clone()?)).stderr(Stdio::from(output));
         Ok(Frontend { process: program.spawn()?, settings: self.clone(), log })
     }
 

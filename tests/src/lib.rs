@@ -3,16 +3,27 @@
 //!
 //! The suite itself is `suite/`, one file a behaviour; the measurements are `src/bin/bench.rs`.
 
+pub mod balancer;
 pub mod browser;
 pub mod checkout;
 pub mod chromium;
 pub mod cluster;
 pub mod database;
+pub mod documents;
+pub mod events;
 pub mod frontend;
+pub mod hygiene;
 pub mod idp;
 pub mod ledger;
 pub mod mcp;
+pub mod npm;
+pub mod oauth;
+pub mod official;
 pub mod pgbouncer;
 pub mod process;
+pub mod round_robin;
 pub mod session;
+pub mod site;
+pub mod sqlsmith;
+pub mod tap;
 pub mod wait;

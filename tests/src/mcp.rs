@@ -3,7 +3,9 @@
 use anyhow::{Context, Result};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+
+use crate::events::Events;
 
 /// The newest revision, each request of which stands by itself.
 pub const MODERN: &str = "2026-07-28";
@@ -37,6 +39,8 @@ pub struct McpClient {
     url: String,
     era: Era,
     headers: HeaderMap,
+    id: Value,
+    meta: Map<String, Value>,
 }
 
 /// What came back.
@@ -53,7 +57,14 @@ pub struct Answer {
 impl McpClient {
     /// A client of `url` without a credential.
     pub fn new(url: &str, era: Era) -> Self {
-        Self { http: reqwest::Client::new(), url: url.to_owned(), era, headers: HeaderMap::new() }
+        Self {
+            http: reqwest::Client::new(),
+            url: url.to_owned(),
+            era,
+            headers: HeaderMap::new(),
+            id: json!(1),
+            meta: Map::new(),
+        }
     }
 
     /// The same, presenting `token` at `door`.
@@ -79,32 +90,71 @@ impl McpClient {
         self
     }
 
+    /// The same at another URL: that of a replica.
+    pub fn at(mut self, url: &str) -> Self {
+        self.url = url.to_owned();
+        self
+    }
+
+    /// The same, its requests having this id.
+    pub fn id(mut self, id: impl Into<Value>) -> Self {
+        self.id = id.into();
+        self
+    }
+
+    /// The same with one more member of `_meta`, or another value of one that is there anyway.
+    pub fn meta(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.meta.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// The same, able to do what `capabilities` says (2026-07-28).
+    pub fn capable(self, capabilities: Value) -> Self {
+        self.meta("io.modelcontextprotocol/clientCapabilities", capabilities)
+    }
+
     /// Sends one request of JSON-RPC.
     pub async fn request(&self, method: &str, params: Value) -> Result<Answer> {
-        let mut params = params;
+        let (headers, body) = self.message(method, params)?;
+        Answer::read(self.send(Method::POST, headers, body).await?).await
+    }
+
+    /// Sends one request of JSON-RPC and returns with the head of its answer. Dropping that closes the connection.
+    pub async fn open(&self, method: &str, params: Value) -> Result<Events> {
+        let (headers, body) = self.message(method, params)?;
+        Ok(Events::of(self.send(Method::POST, headers, body).await?))
+    }
+
+    /// A request as it stands for this client's revision.
+    fn message(&self, method: &str, mut params: Value) -> Result<(HeaderMap, String)> {
         let mut headers = self.headers.clone();
         let mut set = |name: &'static str, value: &str| {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value)?);
             Ok::<_, anyhow::Error>(())
         };
+        let mut meta = Map::new();
         match self.era {
             Era::Modern => {
                 set("mcp-protocol-version", MODERN)?;
                 set("mcp-method", method)?;
-                if let Some(name) = params.get("name").and_then(Value::as_str) {
+                let name = if method == "resources/read" { "uri" } else { "name" };
+                if let Some(name) = params.get(name).and_then(Value::as_str) {
                     set("mcp-name", name)?;
                 }
-                params["_meta"] = json!({
-                    "io.modelcontextprotocol/protocolVersion": MODERN,
-                    "io.modelcontextprotocol/clientInfo": {"name": "suite", "version": "1"},
-                    "io.modelcontextprotocol/clientCapabilities": {},
-                });
+                meta.insert("io.modelcontextprotocol/protocolVersion".into(), MODERN.into());
+                let info = json!({"name": "suite", "version": "1"});
+                meta.insert("io.modelcontextprotocol/clientInfo".into(), info);
+                meta.insert("io.modelcontextprotocol/clientCapabilities".into(), json!({}));
             }
             Era::Legacy if method != "initialize" => set("mcp-protocol-version", LEGACY)?,
             Era::Legacy => (),
         }
-        let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
-        self.send(Method::POST, headers, body).await
+        meta.extend(self.meta.clone());
+        if !meta.is_empty() {
+            params["_meta"] = meta.into();
+        }
+        let body = json!({"jsonrpc": "2.0", "id": self.id, "method": method, "params": params}).to_string();
+        Ok((headers, body))
     }
 
     /// Calls a tool.
@@ -114,12 +164,12 @@ impl McpClient {
 
     /// Sends `body` as it is, with this client's credential and no header of the protocol.
     pub async fn post(&self, body: impl Into<reqwest::Body>) -> Result<Answer> {
-        self.send(Method::POST, self.headers.clone(), body).await
+        Answer::read(self.send(Method::POST, self.headers.clone(), body).await?).await
     }
 
     /// Sends a request without a body.
     pub async fn bare(&self, method: Method) -> Result<Answer> {
-        self.send(method, self.headers.clone(), "").await
+        Answer::read(self.send(method, self.headers.clone(), "").await?).await
     }
 
     async fn send(
@@ -127,7 +177,7 @@ impl McpClient {
         method: Method,
         headers: HeaderMap,
         body: impl Into<reqwest::Body>,
-    ) -> Result<Answer> {
+    ) -> Result<reqwest::Response> {
         let mut request = self.http.request(method, &self.url);
         for (name, value) in
             [("content-type", "application/json"), ("accept", "application/json, text/event-stream")]
@@ -136,13 +186,17 @@ impl McpClient {
                 request = request.header(name, value);
             }
         }
-        let response = request.headers(headers).body(body).send().await?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        Ok(Answer { status, headers, text: response.text().await? })
+        Ok(request.headers(headers).body(body).send().await?)
     }
 }
 
 impl Answer {
+    /// Reads an answer to its end.
+    pub async fn read(response: reqwest::Response) -> Result<Self> {
+        let (status, headers) = (response.status(), response.headers().clone());
+        Ok(Self { status, headers, text: response.text().await? })
+    }
+
     /// The body as JSON: as it stands, or the last message of an event stream.
     pub fn json(&self) -> Result<Value> {
         let streamed = self.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream"));

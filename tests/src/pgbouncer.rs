@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 use crate::cluster::{Cluster, LOGINS, SUPERUSER, free_port};
 use crate::process::{Process, Program};
+use crate::tap::Tap;
 use crate::wait::wait_for;
 
 /// Debian's place, which is on no ordinary user's path.
@@ -26,8 +27,9 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts one in front of `cluster`. It asks nobody for a password: it listens on loopback, for a test.
-    pub async fn start(cluster: &Cluster, pool_size: usize) -> Result<Self> {
+    /// Starts one in front of `cluster`, with a tap between the two. It asks nobody for a password: it listens on
+    /// loopback, for a test.
+    pub async fn start(cluster: &Cluster, pool_size: usize, tap: &Tap) -> Result<Self> {
         let port = free_port()?;
         let file = |what: &str| cluster.directory().join(format!("pgbouncer-{port}.{what}"));
         let mut users = String::new();
@@ -36,13 +38,12 @@ impl PgBouncer {
         }
         std::fs::write(file("users"), users)?;
         let settings = format!(
-            "[databases]\n* = host={directory} port={server}\n\
+            "[databases]\n* = host=127.0.0.1 port={server}\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
-             auth_type = trust\nauth_file = {users}\nadmin_users = {SUPERUSER}\n\
+             auth_type = trust\nauth_file = {users}\nadmin_users = {SUPERUSER}\nstats_users = mcp_frontend_exec\n\
              pool_mode = transaction\ndefault_pool_size = {pool_size}\nmax_client_conn = 100\n\
              server_reset_query = DISCARD ALL\nserver_reset_query_always = 0\n",
-            directory = cluster.directory().display(),
-            server = cluster.port(),
+            server = tap.port(),
             users = file("users").display(),
         );
         std::fs::write(file("ini"), settings)?;
@@ -77,6 +78,19 @@ impl PgBouncer {
         let (client, connection) = config.connect(NoTls).await?;
         tokio::spawn(connection);
         Ok(client)
+    }
+
+    /// Its version.
+    pub async fn version(&self) -> Result<[u32; 3]> {
+        let messages = self.client(SUPERUSER, "pgbouncer").await?.simple_query("SHOW VERSION").await?;
+        let row = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        // "PgBouncer 1.18.0"
+        let numbers = row.and_then(|text| text.rsplit(' ').next()).unwrap_or_default();
+        let numbers: Vec<u32> = numbers.split('.').map_while(|number| number.parse().ok()).collect();
+        numbers.try_into().map_err(|_| anyhow::anyhow!("no version: {row:?}"))
     }
 
     /// The connection string of one of [`LOGINS`] through it.

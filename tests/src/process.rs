@@ -1,7 +1,7 @@
 //! Child processes that cannot outlive the suite.
 
 use std::ffi::OsStr;
-use std::process::{Child, ChildStdout, Command, ExitStatus};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, mpsc};
 use std::time::Duration;
 
@@ -58,6 +58,11 @@ impl Program {
         let reaper = end.clone();
         std::thread::spawn(move || reaper.set(child.wait()));
         Ok(Process { name: self.name, ending: self.ending, pid, end, stdout })
+    }
+
+    /// Runs it to its end: how it ended, and what it wrote.
+    pub fn output(mut self) -> Result<Output> {
+        self.command.output().with_context(|| format!("cannot start {}", self.name))
     }
 
     /// Runs it to its end, and fails with what it wrote where it did not succeed.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::ledger;
+use crate::{hygiene, ledger};
 
 /// What a session is made of; the arguments of `mcp.create_session`.
 #[derive(Debug, Clone)]
@@ -118,8 +118,31 @@ pub async fn status(auth: &Client, token: &str) -> Result<String> {
     Ok(auth.query_one("SELECT status FROM mcp.lookup_session($1)", &[&token]).await?.get(0))
 }
 
-/// Calls a tool through `mcp.call_tool`.
+/// Opens the tokens that the provider issued, by the session that holds them, and notes them.
+pub async fn note_provider_tokens(auth: &Client, token: &str) -> Result<Value> {
+    let data: Value = auth.query_one("SELECT mcp.session_oauth_data($1)", &[&token]).await?.get(0);
+    ledger::record_fields("provider", &data, &["access_token", "refresh_token", "id_token"]);
+    Ok(data)
+}
+
+/// Calls a tool through `mcp.call_tool`, and panics where the call left something in its backend.
 pub async fn call_tool(
+    exec: &Client,
+    token: &str,
+    name: &str,
+    arguments: Value,
+) -> Result<Value, tokio_postgres::Error> {
+    // What the test itself has set is there before. A connection that cannot be asked cannot be used again either.
+    let before = hygiene::state_of(exec).await;
+    let result = call_tool_unwatched(exec, token, name, arguments).await;
+    if let (Ok(before), Ok(after)) = (before, hygiene::state_of(exec).await) {
+        assert!(after == before, "a call of {name} left {}", hygiene::difference(&before, &after));
+    }
+    result
+}
+
+/// Calls a tool without a look at what it leaves, for those who call ten thousand times.
+pub async fn call_tool_unwatched(
     exec: &Client,
     token: &str,
     name: &str,

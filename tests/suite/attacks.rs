@@ -4,14 +4,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::cluster::SUPERUSER;
 use tests::database::Database;
+use tests::hygiene::{difference, state_of};
 use tests::mcp::text_blocks;
 use tests::session::{NewSession, Session, call_tool, sqlstate};
 use tests::wait::wait_until;
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::world::{self, Shared, Trials};
@@ -796,34 +797,8 @@ async fn attack_a20_tools_create_nothing(world: &Shared) -> Result<()> {
     Ok(())
 }
 
-/// Everything of a backend that outlives a transaction and that the next user would find.
-pub(crate) async fn state_of(client: &Client) -> Result<Value> {
-    // Simple protocol: the look itself must leave no prepared statement. `pg_settings` hides what is not reported
-    // to this role, which is the same before and after.
-    let messages = client
-        .simple_query(
-            "SELECT jsonb_build_object(
-                 'settings', (SELECT jsonb_object_agg(name, setting) FROM pg_settings WHERE name NOT LIKE 'transaction%'),
-                 'role', current_user, 'session', session_user,
-                 'channels', (SELECT jsonb_agg(channel) FROM pg_listening_channels() AS channel),
-                 'statements', (SELECT jsonb_agg(name ORDER BY name) FROM pg_prepared_statements WHERE from_sql),
-                 'cursors', (SELECT jsonb_agg(name) FROM pg_cursors WHERE name <> ''),
-                 'temporary', (SELECT jsonb_agg(oid) FROM pg_class WHERE relnamespace = pg_my_temp_schema()),
-                 'advisory', (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()))",
-        )
-        .await?;
-    for message in messages {
-        if let SimpleQueryMessage::Row(row) = message {
-            return Ok(serde_json::from_str(row.get(0).context("one column")?)?);
-        }
-    }
-    bail!("no row")
-}
-
 async fn attack_a21_settings_of_a_tool_end_with_it(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
-    // The first call loads PL/pgSQL, whose settings then exist; that is no trace of a user.
-    stage.inject("SELECT 1").await?;
     let before = state_of(&stage.exec).await?;
     for statement in [
         "SELECT set_config('statement_timeout', '0', false)",
@@ -860,26 +835,8 @@ async fn attack_a21_settings_of_a_tool_end_with_it(world: &Shared) -> Result<()>
     Ok(())
 }
 
-pub(crate) fn difference(before: &Value, after: &Value) -> String {
-    let mut changes = Vec::new();
-    for (key, value) in after.as_object().into_iter().flatten() {
-        if key == "settings" {
-            for (name, value) in value.as_object().into_iter().flatten() {
-                if before["settings"][name] != *value {
-                    changes.push(format!("{name}: {} -> {value}", before["settings"][name]));
-                }
-            }
-        } else if before[key] != *value {
-            changes.push(format!("{key}: {} -> {value}", before[key]));
-        }
-    }
-    changes.join(", ")
-}
-
 async fn attack_a21_nothing_of_a_tool_stays_in_the_backend(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
-    // The first call loads PL/pgSQL, whose settings then exist; that is no trace of a user.
-    stage.inject("SELECT 1").await?;
     let before = state_of(&stage.exec).await?;
     for statement in [
         "LISTEN a21",

@@ -189,7 +189,7 @@ async fn token_kinds_are_not_exchangeable(world: &Shared) -> Result<()> {
 }
 
 /// The functions of the extension that can be called from SQL: name, argument types, and a cast of each argument.
-async fn functions(client: &Client) -> Result<Vec<(String, Vec<String>)>> {
+pub(crate) async fn functions(client: &Client) -> Result<Vec<(String, Vec<String>)>> {
     let rows = client
         .query(
             "SELECT p.oid::regproc::text, array(SELECT format_type(t, NULL) FROM unnest(p.proargtypes) AS t)

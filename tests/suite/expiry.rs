@@ -1,13 +1,18 @@
 //! When a session ends: by idleness, by its absolute limit, by revocation; and what use does to it. Time is
 //! moved on the rows, by the superuser, never waited for.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tests::database::Database;
 use tests::frontend::Frontend;
+use tests::ledger;
 use tests::mcp::{Answer, Door, Era};
 use tests::session::{NewSession, Session, call_tool, status};
+use tests::wait::wait_until;
+use uuid::Uuid;
 
 use crate::world::{self, Shared, Trials};
 
@@ -23,6 +28,8 @@ pub fn tests(world: &Shared) -> Trials {
         each_end_is_named_to_the_client,
         ended_sessions_never_come_back,
         touch_and_lookup_agree,
+        identity_lasts_as_long_as_the_token_that_armed_it,
+        touching_another_session_extends_no_identity,
         clean_up_deletes_what_has_ended_and_nothing_else,
         wrong_resource_is_told_apart,
         statistics_count_what_is_there,
@@ -334,6 +341,69 @@ async fn touch_and_lookup_agree(world: &Shared) -> Result<()> {
     assert_eq!(row.get::<_, String>(0), touched);
     ensure!(row.get::<_, bool>(1));
     Ok(())
+}
+
+async fn identity_lasts_as_long_as_the_token_that_armed_it(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (mut auth, superuser) = (database.auth().await?, database.superuser().await?);
+    let session = NewSession::of("alice").refreshable("client").create(&auth).await?;
+    let refreshed = auth
+        .query_one(
+            "SELECT access_token, refresh_token FROM mcp.refresh_session($1, 'client')",
+            &[&session.refresh_token],
+        )
+        .await?;
+    ledger::record("access token", refreshed.get(0));
+    ledger::record("refresh token", refreshed.get(1));
+    let ends = async |column: &str, at: &str| {
+        let statement =
+            format!("UPDATE mcp.sessions SET {column} = clock_timestamp() {at} WHERE session_id = $1");
+        superuser.execute(&statement, &[&session.id]).await
+    };
+    // The token before the last refresh still holds, though the one after it has ended already.
+    ends("access_expires_at", "- interval '1 second'").await?;
+    let transaction = auth.transaction().await?;
+    let entered = transaction.query_one("SELECT status FROM mcp.enter($1)", &[&session.token]).await?;
+    assert_eq!(entered.get::<_, &str>(0), "active");
+    let user: Option<Uuid> = transaction.query_one("SELECT mcp.user_id()", &[]).await?.get(0);
+    assert_eq!(user, Some(session.user_id));
+    transaction.commit().await?;
+
+    // And no longer than that, though the one after it lives on.
+    ends("access_expires_at", "+ interval '1 hour'").await?;
+    ends("previous_expires_at", "+ interval '200 milliseconds'").await?;
+    let transaction = auth.transaction().await?;
+    transaction.query_one("SELECT status FROM mcp.enter($1)", &[&session.token]).await?;
+    wait_until("the token to end", Duration::from_secs(10), || async {
+        let row = transaction.query_one("SELECT mcp.user_id()", &[]).await?;
+        Ok(row.get::<_, Option<Uuid>>(0).is_none())
+    })
+    .await
+}
+
+async fn touching_another_session_extends_no_identity(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (mut auth, superuser) = (database.auth().await?, database.superuser().await?);
+    let short = NewSession::of("alice").create(&auth).await?;
+    let other = NewSession::of("bob").create(&auth).await?;
+    age(&database, &other, "12 hours").await?;
+    superuser
+        .execute(
+            "UPDATE mcp.sessions SET expires_at = clock_timestamp() + interval '200 milliseconds',
+                    absolute_expires_at = clock_timestamp() + interval '200 milliseconds' WHERE session_id = $1",
+            &[&short.id],
+        )
+        .await?;
+    let transaction = auth.transaction().await?;
+    transaction.query_one("SELECT status FROM mcp.enter($1)", &[&short.token]).await?;
+    let touched: Option<String> =
+        transaction.query_one("SELECT mcp.touch_session($1)::text", &[&other.token]).await?.get(0);
+    ensure!(touched.is_some(), "the other session is alive");
+    wait_until("the session to end", Duration::from_secs(10), || async {
+        let row = transaction.query_one("SELECT mcp.user_id()", &[]).await?;
+        Ok(row.get::<_, Option<Uuid>>(0).is_none())
+    })
+    .await
 }
 
 async fn clean_up_deletes_what_has_ended_and_nothing_else(world: &Shared) -> Result<()> {

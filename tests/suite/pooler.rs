@@ -3,15 +3,15 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tests::browser::Browser;
+use tests::hygiene::{difference, state_of};
 use tests::mcp::{Door, Era, text_blocks};
-use tests::pgbouncer::PgBouncer;
 use tests::session::{NewSession, Session};
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::attacks::{Stage, difference, state_of};
+use crate::attacks::Stage;
 use crate::world::{self, Shared, Trials};
 
 pub fn tests(world: &Shared) -> Trials {
@@ -57,8 +57,6 @@ const LEAVE_BEHIND: [&str; 10] = [
 
 /// One client's part of the calls, each answer checked for whose it is.
 async fn work(exec: Client, session: Session, name: &'static str) -> Result<()> {
-    // Languages declare their settings when they are first used.
-    call(&exec, &session.token, "try", &json!({"statement": "SELECT 1"})).await?;
     let before = state_of(&exec).await?;
     let own = json!(session.user_id);
     for number in 0..CALLS / (2 * CLIENTS) {
@@ -102,7 +100,7 @@ async fn work(exec: Client, session: Session, name: &'static str) -> Result<()> 
 async fn attack_a12_two_users_behind_pgbouncer(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
     let name = stage.database.name();
-    let bouncer = PgBouncer::start(stage.database.cluster(), 1).await?;
+    let bouncer = world::pgbouncer(stage.database.cluster(), 1).await?;
     let mut work_under_way = JoinSet::new();
     for (session, owner) in [(&stage.alice, "Alice"), (&stage.bob, "Bob")] {
         for _ in 0..CLIENTS {
@@ -130,7 +128,7 @@ async fn pid(client: &Client) -> Result<i32> {
 
 async fn attack_a12_an_application_behind_pgbouncer(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
-    let bouncer = PgBouncer::start(stage.database.cluster(), 1).await?;
+    let bouncer = world::pgbouncer(stage.database.cluster(), 1).await?;
     let mut work_under_way = JoinSet::new();
     for (session, owner) in [(&stage.alice, "Alice"), (&stage.bob, "Bob")] {
         let application = bouncer.client("app_login", stage.database.name()).await?;
@@ -166,7 +164,7 @@ async fn enter_and_look(application: Client, session: Session, name: &'static st
 
 async fn attack_a12_frontends_behind_pgbouncer(world: &Shared) -> Result<()> {
     let database = world.database().await?;
-    let bouncer = PgBouncer::start(database.cluster(), 1).await?;
+    let bouncer = world::pgbouncer(database.cluster(), 1).await?;
     let stub = tests::idp::stub::StubProvider::start().await?;
     let settings = world
         .settings(&database)?
@@ -199,14 +197,13 @@ async fn attack_a12_frontends_behind_pgbouncer(world: &Shared) -> Result<()> {
 /// Each thing a tool can leave, and after each a look by another client that gets the same connection.
 async fn nothing_of_a_tool_reaches_the_next_client_of_a_pooler(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
-    let bouncer = PgBouncer::start(stage.database.cluster(), 1).await?;
+    let bouncer = world::pgbouncer(stage.database.cluster(), 1).await?;
     let (one, two) = (
         bouncer.client("mcp_frontend_exec", stage.database.name()).await?,
         bouncer.client("mcp_frontend_exec", stage.database.name()).await?,
     );
     ensure!(pid_typed(&one).await? == pid_typed(&two).await?, "two connections of the server");
     let carol = NewSession::of("carol").create(&stage.auth).await?;
-    call(&two, &carol.token, "try", &json!({"statement": "SELECT 1"})).await?;
     let before = state_of(&two).await?;
     let locks = [
         "SELECT pg_advisory_lock(12)",

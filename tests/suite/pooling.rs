@@ -6,8 +6,9 @@ use anyhow::{Result, ensure};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tests::browser::Browser;
+use tests::hygiene;
 use tests::mcp::{Answer, Door, Era, McpClient};
-use tests::session::{NewSession, call_tool};
+use tests::session::{NewSession, call_tool_unwatched as call_tool};
 use tests::wait::wait_for;
 
 use crate::world::{self, Shared, Trials};
@@ -167,6 +168,8 @@ async fn ten_thousand_sealed_calls_leave_the_backend_as_it_was(world: &Shared) -
         }
     }
     let kept = memory().await? - at_first;
+    let left = hygiene::state_of(&exec).await?;
+    ensure!(left == json!({}), "ten thousand calls left {left}");
     ensure!(kept < 256 * 1024, "nine thousand calls took {kept} bytes and kept them");
     Ok(())
 }

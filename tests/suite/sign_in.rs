@@ -55,10 +55,7 @@ async fn whoami(frontend: &tests::frontend::Frontend, token: &str) -> Result<Val
 
 /// Notes the tokens the provider issued, as the session that holds them opens them.
 async fn note_provider_tokens(database: &Database<'_>, token: &str) -> Result<Value> {
-    let auth = database.auth().await?;
-    let data: Value = auth.query_one("SELECT mcp.session_oauth_data($1)", &[&token]).await?.get(0);
-    ledger::record_fields("provider", &data, &["access_token", "refresh_token", "id_token"]);
-    Ok(data)
+    tests::session::note_provider_tokens(&database.auth().await?, token).await
 }
 
 async fn oidc_signs_in_and_tools_run_as_the_user(world: &Shared) -> Result<()> {

@@ -1,21 +1,26 @@
 //! What the tests share, each part started by the first test that wants it.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Failed, Trial};
 use tempfile::TempDir;
+use tests::balancer::Balancer;
 use tests::cluster::{Cluster, Options};
 use tests::database::Database;
 use tests::frontend::{Frontend, Settings};
 use tests::idp::npm::{OidcProvider, WorkosEmulator};
 use tests::idp::stub::StubProvider;
+use tests::pgbouncer::PgBouncer;
+use tests::site::Site;
+use tests::tap::Tap;
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 
-/// No test may hang the suite.
+/// No test may hang the suite; those that go on for a while of their own accord are given that while.
 const LONGEST: Duration = Duration::from_secs(180);
 
 /// The people WorkOS' emulator knows.
@@ -100,9 +105,24 @@ impl World {
         Ok((frontend, stub))
     }
 
-    /// The settings of a frontend of `database`, without a provider.
+    /// Replicas behind one address that sign in at a stub of their own.
+    pub async fn site(&self, database: &Database<'_>, replicas: usize) -> Result<(Site, StubProvider)> {
+        let (balancer, stub) = (Balancer::start().await?, StubProvider::start().await?);
+        let settings = stub.oidc(self.settings(database)?.set("MCP_PUBLIC_URL", balancer.url()));
+        Ok((Site::start(balancer, &settings, replicas).await?, stub))
+    }
+
+    /// The settings of a frontend of `database`, without a provider. What its calls leave in its connections is looked
+    /// for when it closes them, and fails the test.
     pub fn settings(&self, database: &Database<'_>) -> Result<Settings> {
-        Settings::new(database, &self.logs)
+        let cluster = database.cluster();
+        let tap = Tap::loopback(cluster)?;
+        let url = |login| cluster.url_at(tap.port(), login, database.name());
+        let settings = Settings::new(database, &self.logs)?
+            .set("DATABASE_URL", &url("mcp_frontend_auth"))
+            .set("MCP_EXEC_DATABASE_URL", &url("mcp_frontend_exec"));
+        watch(tap);
+        Ok(settings)
     }
 
     /// Where the logs are kept.
@@ -124,13 +144,46 @@ impl World {
 
     /// Runs the body of a test to its end, or to the deadline.
     pub fn run(&self, body: impl Future<Output = Result<()>>) -> Result<(), Failed> {
-        let outcome = self.runtime.block_on(async { tokio::time::timeout(LONGEST, body).await });
+        let watched = TAPS.scope(RefCell::default(), async {
+            body.await?;
+            // The programs that the body started have ended with it.
+            nothing_left(TAPS.with(RefCell::take)).await
+        });
+        let longest = LONGEST + crate::fuzz::duration();
+        let outcome = self.runtime.block_on(async { tokio::time::timeout(longest, watched).await });
         match outcome {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(describe(&error).into()),
-            Err(_) => Err(format!("not done after {LONGEST:?}").into()),
+            Err(_) => Err(format!("not done after {longest:?}").into()),
         }
     }
+}
+
+tokio::task_local! {
+    /// The taps of the test that runs.
+    static TAPS: RefCell<Vec<Tap>>;
+}
+
+/// Has the test that runs fail at its end if something is left in the connections through this tap.
+pub fn watch(tap: Tap) {
+    TAPS.with(|taps| taps.borrow_mut().push(tap));
+}
+
+/// A pooler of `pool_size` connections for each login. What was left in them fails the test at its end.
+pub async fn pgbouncer(cluster: &Cluster, pool_size: usize) -> Result<PgBouncer> {
+    let tap = Tap::socket(cluster)?;
+    let bouncer = PgBouncer::start(cluster, pool_size, &tap).await?;
+    watch(tap);
+    Ok(bouncer)
+}
+
+async fn nothing_left(taps: Vec<Tap>) -> Result<()> {
+    let mut left = Vec::new();
+    for tap in taps {
+        left.extend(tap.findings().await?.1);
+    }
+    ensure!(left.is_empty(), "{}", left.join("\n"));
+    Ok(())
 }
 
 /// The error with its causes, and where in the suite it arose, where a backtrace was taken.

@@ -26,7 +26,7 @@ fn authenticated(token: Option<&str>, resource: Option<&str>) -> Result<Verdict,
     identity::check_unarmed()?;
     let verdict = judge(token, resource)?;
     match (&verdict.record, verdict.status) {
-        (Some(record), Status::Active) => identity::arm(record)?,
+        (Some(record), Status::Active) => identity::arm(record, verdict.token_ends_at)?,
         (Some(record), status) => audit::refused(record, status, verdict.proven)?,
         // Nothing is written for a token that names nothing: anybody can make those up by the million.
         (None, _) => {}
@@ -40,7 +40,7 @@ pub(crate) fn touch_armed() -> Result<(), Error> {
     let session_id = identity::armed_session()?;
     let Some(record) = Record::find(session_id.as_bytes())? else { return Ok(()) };
     if record.time(Column::RevokedAt).is_none() {
-        slide(&record)?;
+        identity::extend(slide(&record)?);
     }
     Ok(())
 }
@@ -48,7 +48,7 @@ pub(crate) fn touch_armed() -> Result<(), Error> {
 /// The session's expiry after this use. Skips the write when it gains too little, on a standby and in a read-only
 /// transaction, and when another transaction holds the row: it is sliding the expiry too, or ending the session.
 fn slide(record: &Record) -> Result<pg_sys::TimestampTz, Error> {
-    let expires_at = record.time(Column::ExpiresAt).unwrap_or(0);
+    let expires_at = record.expires_at();
     let (ttl, absolute) = (record.ttl(), record.time(Column::AbsoluteExpiresAt).unwrap_or(0));
     // SAFETY: reads the clock and backend-local state.
     let (now, writable) = unsafe {
@@ -76,9 +76,7 @@ fn slide(record: &Record) -> Result<pg_sys::TimestampTz, Error> {
             |row| required::<TimestampWithTimeZone>(&row, 1),
         )
     })?;
-    let Some(slid) = slid.map(pg_sys::TimestampTz::from) else { return Ok(expires_at) };
-    identity::extend(record.time(Column::AccessExpiresAt).map_or(slid, |access| access.min(slid)));
-    Ok(slid)
+    Ok(slid.map_or(expires_at, pg_sys::TimestampTz::from))
 }
 
 /// Slides the expiry of the session. Returns the new one; NULL unless the token is active.
@@ -177,7 +175,11 @@ fn entered(fcinfo: pg_sys::FunctionCallInfo) -> Result<pg_sys::Datum, Error> {
     let (token, resource) = token_and_resource(fcinfo);
     let verdict = authenticated(token, resource)?;
     let expires_at = match &verdict.record {
-        Some(record) if verdict.status == Status::Active => Some(slide(record)?),
+        Some(record) if verdict.status == Status::Active => {
+            let expires_at = slide(record)?;
+            identity::extend(expires_at);
+            Some(expires_at)
+        }
         _ => None,
     };
     Ok(answer(&verdict, expires_at))

@@ -145,9 +145,8 @@ impl Record {
         if self.nulls[Column::AccessScopes as usize] { Column::Scopes } else { Column::AccessScopes }
     }
 
-    /// When the access token stops working, if nobody uses it.
-    pub(crate) fn ends_at(&self) -> pg_sys::TimestampTz {
-        let session = self.time(Column::ExpiresAt).unwrap_or(0);
-        self.time(Column::AccessExpiresAt).map_or(session, |access| access.min(session))
+    /// When the session ends, if nobody uses it.
+    pub(crate) fn expires_at(&self) -> pg_sys::TimestampTz {
+        self.time(Column::ExpiresAt).unwrap_or(0)
     }
 }

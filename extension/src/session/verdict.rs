@@ -36,11 +36,13 @@ pub(crate) struct Verdict {
     pub(crate) record: Option<Record>,
     /// Whether the presenter proved to hold the session's secret.
     pub(crate) proven: bool,
+    /// When the presented token stops working, however long its session lives.
+    pub(crate) token_ends_at: pg_sys::TimestampTz,
 }
 
 /// Judges an access token. Writes nothing.
 pub(crate) fn judge(token: Option<&str>, resource: Option<&str>) -> Result<Verdict, Error> {
-    let unknown = |record| Verdict { status: Status::Unknown, record, proven: false };
+    let unknown = |record| Verdict { status: Status::Unknown, record, proven: false, token_ends_at: 0 };
     let Some(token) = token.and_then(|text| Token::parse(Kind::Access, text)) else {
         return Ok(unknown(None));
     };
@@ -59,18 +61,22 @@ pub(crate) fn judge(token: Option<&str>, resource: Option<&str>) -> Result<Verdi
     if !current && !previous {
         return Ok(unknown(Some(record)));
     }
-    let ends_at =
-        if current { record.ends_at() } else { record.time(Column::PreviousExpiresAt).unwrap_or(0) };
+    let token_ends_at = if current {
+        // A handle lives as long as its session.
+        record.time(Column::AccessExpiresAt).unwrap_or(pg_sys::TimestampTz::MAX)
+    } else {
+        record.time(Column::PreviousExpiresAt).unwrap_or(0)
+    };
     let elsewhere =
         || record.text(Column::Resource).zip(resource).is_some_and(|(stored, presented)| stored != presented);
     let status = if record.time(Column::RevokedAt).is_some() {
         Status::Revoked
-    } else if now >= ends_at.min(record.time(Column::ExpiresAt).unwrap_or(0)) {
+    } else if now >= record.expires_at().min(token_ends_at) {
         Status::Expired
     } else if elsewhere() {
         Status::WrongResource
     } else {
         Status::Active
     };
-    Ok(Verdict { status, record: Some(record), proven: true })
+    Ok(Verdict { status, record: Some(record), proven: true, token_ends_at })
 }

@@ -7,6 +7,7 @@
 use crate::error::Error;
 use crate::owner::as_owner;
 use crate::seal::{self, Key};
+use crate::settings;
 use crate::statement::{run, sql};
 use crate::token::{Kind, Token};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
@@ -15,8 +16,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-/// People take their time to answer.
-const LIFETIME: i64 = 3_600_000_000;
 /// Answers are forms; a state of this size is none of ours.
 const LARGEST: usize = 1 << 20;
 
@@ -65,7 +64,9 @@ impl Scope {
     /// The state that carries `answers`.
     pub(super) fn seal(&self, answers: Map<String, Value>) -> Result<String, Error> {
         // SAFETY: reads the clock.
-        let expires_at = unsafe { pg_sys::GetCurrentTimestamp() }.saturating_add(LIFETIME);
+        let now = unsafe { pg_sys::GetCurrentTimestamp() };
+        let lifetime = i64::try_from(settings::request_state_ttl().as_micros()).unwrap_or(i64::MAX);
+        let expires_at = now.saturating_add(lifetime);
         let state = serde_json::to_vec(&State { expires_at, answers }).unwrap_or_default();
         Ok(BASE64_URL_SAFE_NO_PAD.encode(seal::seal(&self.key, &state, &self.associated)?))
     }

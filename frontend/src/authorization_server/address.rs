@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_inside_are_told_from_those_outside() {
+    fn checklist_15_addresses_inside_are_told_from_those_outside() {
         for address in [
             "1.1.1.1",
             "8.8.8.8",

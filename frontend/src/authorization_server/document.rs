@@ -97,7 +97,11 @@ pub enum DocumentFault {
 impl Documents {
     /// `loopback`: documents of this computer, at any port. For tests; [`crate::config`] refuses it anywhere else.
     pub fn new(loopback: bool) -> Self {
-        Self { resolver: PublicAddresses { loopback }, client: OnceLock::new(), kept: Mutex::default() }
+        Self::resolving(PublicAddresses { loopback, names: Arc::new(SystemNames) })
+    }
+
+    fn resolving(resolver: PublicAddresses) -> Self {
+        Self { resolver, client: OnceLock::new(), kept: Mutex::default() }
     }
 
     /// The document at `id`, which is what makes an id this kind of id.
@@ -156,7 +160,7 @@ impl Documents {
             .https_only(true)
             .redirect(redirect::Policy::none())
             .no_proxy()
-            .dns_resolver(Arc::new(self.resolver))
+            .dns_resolver(Arc::new(self.resolver.clone()))
             // A connection is not kept: each document's address is resolved and checked anew.
             .pool_max_idle_per_host(0)
             .timeout(DEADLINE)
@@ -214,25 +218,38 @@ impl Document {
 
 /// Resolves a name, and gives its addresses only when every one of them is the public internet's. What it gives is what
 /// is connected to, so nothing can change between the check and the use.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 struct PublicAddresses {
     loopback: bool,
+    names: Arc<dyn Resolve>,
 }
 
 impl PublicAddresses {
-    fn permits(self, address: IpAddr) -> bool {
+    fn permits(&self, address: IpAddr) -> bool {
         address::is_public(address) || (self.loopback && address.is_loopback())
     }
 }
 
 impl Resolve for PublicAddresses {
     fn resolve(&self, name: Name) -> Resolving {
-        let this = *self;
+        let this = self.clone();
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let found: Vec<SocketAddr> = this.names.resolve(name).await?.collect();
             if found.is_empty() || !found.iter().all(|address| this.permits(address.ip())) {
                 return Err("the name leads to an address that may not be asked".into());
             }
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// What the operating system says of a name.
+struct SystemNames;
+
+impl Resolve for SystemNames {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             Ok(Box::new(found.into_iter()) as Addrs)
         })
     }
@@ -253,8 +270,9 @@ async fn body(response: &mut Response) -> Result<Vec<u8>, DocumentFault> {
 }
 
 fn transport(error: reqwest::Error) -> DocumentFault {
+    let fault = if error.is_timeout() { DocumentFault::Timeout } else { DocumentFault::Unreachable };
     tracing::debug!(error = %error.without_url(), "a client metadata document cannot be fetched");
-    DocumentFault::Unreachable
+    fault
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -311,14 +329,17 @@ impl<'de> Deserialize<'de> for Strict {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use serde_json::json;
+    use tokio::net::TcpListener;
 
     use super::*;
 
     const ID: &str = "https://app.example.com/client.json";
 
     #[test]
-    fn only_public_names_are_asked() {
+    fn checklist_15_only_public_names_are_asked() {
         let documents = Documents::new(false);
         for id in [ID, "https://app.example.com/a?b=c", "https://xn--bcher-kva.example/a"] {
             assert!(documents.address(id).is_ok(), "{id}");
@@ -354,17 +375,107 @@ mod tests {
         assert!(Documents::new(true).address("https://10.0.0.1/client.json").is_err());
     }
 
+    /// Names that lead where a test wants, one answer after the other; and how often they were asked for.
+    #[derive(Default)]
+    struct Script {
+        answers: Mutex<Vec<Vec<SocketAddr>>>,
+        asked: AtomicUsize,
+    }
+
+    impl Resolve for Script {
+        fn resolve(&self, _: Name) -> Resolving {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            let mut answers = self.answers.lock().unwrap();
+            let found = if answers.is_empty() { Vec::new() } else { answers.remove(0) };
+            Box::pin(async { Ok(Box::new(found.into_iter()) as Addrs) })
+        }
+    }
+
+    /// Documents whose names lead to these addresses. A port that a resolver gives is the one connected to, so that a
+    /// listener of a test can stand in for port 443.
+    fn leading_to(loopback: bool, answers: &[&[SocketAddr]]) -> (Documents, Arc<Script>) {
+        let answers = Mutex::new(answers.iter().map(|answer| answer.to_vec()).collect());
+        let names = Arc::new(Script { answers, ..Script::default() });
+        (Documents::resolving(PublicAddresses { loopback, names: names.clone() }), names)
+    }
+
+    /// A listener, and the address it listens on.
+    fn listener() -> (std::net::TcpListener, SocketAddr) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    /// Whether anybody has connected: the kernel takes connections before they are accepted.
+    fn was_reached(listener: &std::net::TcpListener) -> bool {
+        listener.accept().is_ok()
+    }
+
     #[tokio::test]
-    async fn a_name_that_leads_inside_is_not_resolved() {
-        let resolve =
-            |loopback: bool| PublicAddresses { loopback }.resolve("localhost".parse().expect("a name"));
-        assert!(resolve(false).await.is_err());
-        assert!(resolve(true).await.is_ok());
-        assert!(!PublicAddresses { loopback: true }.permits("10.0.0.1".parse().unwrap()));
+    async fn checklist_15_a_name_that_leads_inside_is_not_connected_to() {
+        let (listener, inside) = listener();
+        let mapped = SocketAddr::new("::ffff:127.0.0.1".parse().unwrap(), inside.port());
+        let outside: SocketAddr = "93.184.215.14:443".parse().unwrap();
+        let answers: [&[SocketAddr]; 5] = [&[inside], &[mapped], &[outside, inside], &[inside, outside], &[]];
+        for answer in answers {
+            let (documents, names) = leading_to(false, &[answer]);
+            assert_eq!(documents.get(ID, &[]).await.err(), Some(DocumentFault::Unreachable), "{answer:?}");
+            assert_eq!(names.asked.load(Ordering::SeqCst), 1);
+            assert!(!was_reached(&listener), "{answer:?} was connected to");
+        }
+        // Where it is permitted, the same name does lead to the listener: the silence above is the check's doing.
+        let (documents, _) = leading_to(true, &[&[inside]]);
+        let listener = TcpListener::from_std(listener).unwrap();
+        let (connection, fetched) =
+            tokio::join!(async { listener.accept().await.map(drop) }, documents.get(ID, &[]));
+        assert!(connection.is_ok() && fetched.is_err());
+    }
+
+    #[tokio::test]
+    async fn checklist_15_no_address_inside_is_given_to_connect_to() {
+        for address in [
+            "10.0.0.1",
+            "127.0.0.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "192.168.0.1",
+            "0.0.0.0",
+            "::1",
+            "::",
+            "::ffff:10.0.0.1",
+            "fd00::1",
+            "fe80::1",
+            "64:ff9b::a00:1",
+        ] {
+            let (documents, _) = leading_to(false, &[&[SocketAddr::new(address.parse().unwrap(), 0)]]);
+            let given = documents.resolver.resolve("app.example.com".parse().unwrap()).await;
+            assert!(given.is_err(), "{address}");
+        }
+        let (documents, _) = leading_to(true, &[&["10.0.0.1:0".parse().unwrap()]]);
+        assert!(documents.resolver.resolve("app.example.com".parse().unwrap()).await.is_err());
+        // And the system's own idea of names is held to the same.
+        let system = |loopback| Documents::new(loopback).resolver.resolve("localhost".parse().unwrap());
+        assert!(system(false).await.is_err());
+        assert!(system(true).await.is_ok());
+    }
+
+    /// A name that leads elsewhere when it is asked for a second time is not asked for a second time: the address that
+    /// was checked is the one connected to.
+    #[tokio::test]
+    async fn checklist_15_a_name_cannot_change_between_check_and_connect() {
+        let ((checked, first), (later, second)) = (listener(), listener());
+        let (documents, names) = leading_to(true, &[&[first], &[second]]);
+        let checked = TcpListener::from_std(checked).unwrap();
+        let (connection, fetched) =
+            tokio::join!(async { checked.accept().await.map(drop) }, documents.get(ID, &[]));
+        assert!(connection.is_ok() && fetched.is_err());
+        assert_eq!(names.asked.load(Ordering::SeqCst), 1);
+        assert!(!was_reached(&later));
     }
 
     #[test]
-    fn what_a_document_must_say() {
+    fn checklist_38_what_a_document_must_say() {
         let check = |change: Value| {
             let mut document = json!({
                 "client_id": ID, "client_name": "App", "redirect_uris": ["http://localhost/cb", "https://app.example.com/cb"],
@@ -404,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn no_member_may_be_repeated() {
+    fn checklist_38_no_member_may_be_repeated() {
         assert!(serde_json::from_str::<Strict>(r#"{"a": 1, "b": {"a": 2}}"#).is_ok());
         for bad in [r#"{"a": 1, "a": 1}"#, r#"{"a": 1, "\u0061": 1}"#, "[]", "1", "", r#"{"a": 1} x"#] {
             assert!(serde_json::from_str::<Strict>(bad).is_err(), "{bad}");
@@ -412,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_say_how_long_a_document_is_kept() {
+    fn checklist_38_headers_say_how_long_a_document_is_kept() {
         let keep = |pairs: &[(&'static str, &'static str)]| {
             freshness(
                 &pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect(),
@@ -431,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded() {
+    fn checklist_38_what_is_kept_is_bounded() {
         let documents = Documents::new(false);
         let document = Arc::new(Document {
             client_id: ID.into(),

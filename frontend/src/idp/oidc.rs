@@ -7,9 +7,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
-use url::Url;
+use url::{Host, Url};
 
 use crate::{
+    authorization_server::address::is_public,
     config::{is_loopback, secure_or_loopback},
     idp::{
         Incoming, Outgoing, Principal, ProviderFault, Published, http as provider,
@@ -235,18 +236,24 @@ impl Oidc {
         Ok(metadata.clone())
     }
 
-    /// The document has to be this issuer's, and its endpoints no weaker than the issuer itself.
+    /// The document has to be this issuer's, and its endpoints no weaker than the issuer itself: encrypted, and no address
+    /// of the operator's own network, unless the operator gave such a one as the issuer.
     fn check(&self, metadata: &Metadata) -> Result<(), ProviderFault> {
         if metadata.issuer != self.issuer {
             return Err(ProviderFault::WrongIssuer);
         }
-        let local = Url::parse(&self.issuer).is_ok_and(|issuer| is_loopback(&issuer));
+        let issuer = Url::parse(&self.issuer).ok();
+        let local = issuer.as_ref().is_some_and(is_loopback);
         let endpoints = [&metadata.authorization_endpoint, &metadata.token_endpoint, &metadata.jwks_uri];
         for endpoint in endpoints.into_iter().chain(&metadata.userinfo_endpoint) {
             let allowed =
                 if local { secure_or_loopback(endpoint).is_ok() } else { endpoint.scheme() == "https" };
             if !allowed {
                 return Err(ProviderFault::Garbage("an endpoint is not https".into()));
+            }
+            let own = issuer.as_ref().is_some_and(|issuer| issuer.host() == endpoint.host());
+            if !local && !own && leads_inside(endpoint) {
+                return Err(ProviderFault::Garbage("an endpoint is an address inside".into()));
             }
         }
         Ok(())
@@ -260,6 +267,17 @@ impl Metadata {
             None => true,
             Some(methods) => methods.iter().any(|method| method == "client_secret_basic"),
         }
+    }
+}
+
+/// Whether a URL names an address that is none of the public internet's. What a name leads to is not looked at: providers
+/// inside have names there, and behind a name of the provider's choice nothing answers with a certificate for it.
+fn leads_inside(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => !is_public(address.into()),
+        Some(Host::Ipv6(address)) => !is_public(address.into()),
+        None => true,
     }
 }
 
@@ -288,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_of_another_issuer_is_refused() {
+    fn checklist_33_a_document_of_another_issuer_is_refused() {
         assert!(provider("https://id.example.com").check(&metadata(json!({}))).is_ok());
         for issuer in ["https://id.example.com/", "https://id.example.com/tenant", "https://ID.example.com"] {
             let checked = provider(issuer).check(&metadata(json!({})));
@@ -307,6 +325,39 @@ mod tests {
         let local =
             metadata(json!({"issuer": "http://127.0.0.1:8090", "token_endpoint": "http://127.0.0.1:8090/t"}));
         assert!(provider("http://127.0.0.1:8090").check(&local).is_ok());
+    }
+
+    #[test]
+    fn checklist_15_endpoints_do_not_lead_inside() {
+        let inside = [
+            "localhost",
+            "id.localhost",
+            "127.0.0.1",
+            "0x7f.1",
+            "2130706433",
+            "[::1]",
+            "[::ffff:7f00:1]",
+            "10.0.0.1",
+            "100.64.0.1",
+            "169.254.169.254",
+            "[fd00:ec2::254]",
+        ];
+        for host in inside {
+            for name in ["authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint"] {
+                let document = metadata(json!({ name: format!("https://{host}/x") }));
+                assert!(provider("https://id.example.com").check(&document).is_err(), "{name} {host}");
+            }
+        }
+        // An operator's provider may well be inside; then it says so itself.
+        let mut document = json!({ "issuer": "https://10.0.0.1" });
+        for name in ["authorization_endpoint", "token_endpoint", "jwks_uri"] {
+            document[name] = json!("https://10.0.0.1/x");
+        }
+        assert!(provider("https://10.0.0.1").check(&metadata(document)).is_ok());
+        let elsewhere = metadata(
+            json!({"jwks_uri": "https://keys.example.com/jwks", "token_endpoint": "https://1.1.1.1/"}),
+        );
+        assert!(provider("https://id.example.com").check(&elsewhere).is_ok());
     }
 
     #[test]
@@ -341,7 +392,7 @@ mod property {
     }
 
     proptest! {
-        /// Whatever a document says: it is this issuer's, and nothing in it is weaker than the issuer.
+        /// Whatever a document says: it is this issuer's, and nothing in it is weaker than the issuer or leads inside.
         #[test]
         fn a_document_that_passes_is_the_issuers_own(
             issuer in prop_oneof![Just("https://id.example.com".to_owned()), url()],
@@ -356,8 +407,9 @@ mod property {
             let ours = "https://id.example.com";
             let oidc = Oidc::new(ours.into(), "mcp".into(), None, "openid".into(), "https://h/auth/callback".into());
             let all = [&metadata.authorization_endpoint, &metadata.token_endpoint, &metadata.jwks_uri];
-            let https = all.into_iter().chain(&metadata.userinfo_endpoint).all(|url| url.scheme() == "https");
-            prop_assert_eq!(oidc.check(&metadata).is_ok(), issuer == ours && https);
+            let fits = |url: &Url| url.scheme() == "https" && !leads_inside(url);
+            let fit = all.into_iter().chain(&metadata.userinfo_endpoint).all(fits);
+            prop_assert_eq!(oidc.check(&metadata).is_ok(), issuer == ours && fit);
         }
     }
 }

@@ -53,8 +53,10 @@ pub enum Era {
 /// What a message asks for, once it holds.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action {
-    /// A request that needs nothing but a session: `initialize`, `ping`, `server/discover` and their like.
+    /// A request that needs nothing but a session: `initialize`, `ping`, `server/discover`.
     Handshake,
+    /// A request to hear of changes.
+    Subscribe,
     /// A request of the older revisions that is granted and has no effect: what it asks for outlives the request, and
     /// there is nothing here to keep it in, and no stream to serve it on.
     Acknowledge,
@@ -67,6 +69,8 @@ pub enum Action {
     },
     /// Nothing to answer.
     Notice,
+    /// The request of this id, in JSON, is not waited for any more.
+    Cancel { id: String },
 }
 
 /// A message that breaks the protocol.
@@ -159,7 +163,8 @@ fn modern(headers: &HeaderMap, message: &Message<'_>, meta: Option<&Meta>) -> Re
         return Err(bad(INVALID_PARAMS, format!("_meta[\"{LOG_LEVEL_KEY}\"] must be a level of RFC 5424")));
     }
     match method.as_ref() {
-        "server/discover" | "subscriptions/listen" => Ok(Action::Handshake),
+        "server/discover" => Ok(Action::Handshake),
+        "subscriptions/listen" => Ok(Action::Subscribe),
         "tools/call" => check_call(message, "name").and_then(|()| {
             let headers = parameter_headers(headers)?;
             Ok(Action::Call { headers: Some(headers) })
@@ -186,6 +191,9 @@ fn legacy(
 ) -> Result<Action, Violation> {
     let method = match &message.kind {
         Kind::Request { method, .. } => method,
+        Kind::Notification { method } if method == "notifications/cancelled" => {
+            return Ok(cancelled(message));
+        }
         Kind::Notification { .. } | Kind::Response => return Ok(Action::Notice),
     };
     // `initialize` says in its body what it wants.
@@ -212,6 +220,12 @@ fn legacy(
             None => Err(not_found(StatusCode::OK, method)),
         },
     }
+}
+
+/// From 2026-07-28 on, a client closes the connection instead. One that names no request is ignored.
+fn cancelled(message: &Message<'_>) -> Action {
+    let id = read::<Value>(&message.params, "requestId").filter(|id| id.is_string() || id.is_i64());
+    id.map_or(Action::Notice, |id| Action::Cancel { id: id.to_string() })
 }
 
 fn list(message: &Message<'_>) -> Result<Action, Violation> {
@@ -348,10 +362,12 @@ mod tests {
                 era,
                 match call {
                     Action::Handshake => "handshake",
+                    Action::Subscribe => "subscribe",
                     Action::Acknowledge => "acknowledge",
                     Action::List { .. } => "list",
                     Action::Call { .. } => "call",
                     Action::Notice => "notice",
+                    Action::Cancel { .. } => "cancel",
                 },
             )),
             Err(violation) => Err((violation.status.as_u16(), violation.code)),
@@ -384,6 +400,11 @@ mod tests {
                 vec![version, ("mcp-method", " tools/call "), ("mcp-name", "=?base64?d2hvYW1p?=")],
                 call.clone(),
                 Ok((Era::Modern, "call")),
+            ),
+            (
+                vec![version, ("mcp-method", "subscriptions/listen")],
+                request("subscriptions/listen", META),
+                Ok((Era::Modern, "subscribe")),
             ),
             // The shape of _meta comes before the headers.
             (vec![version], request("tools/list", ""), Err((400, INVALID_PARAMS))),
@@ -506,6 +527,16 @@ mod tests {
             ),
             (&[("mcp-protocol-version", "garbage")], &request("tools/list", ""), Err((400, INVALID_REQUEST))),
             (&[], r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#, Ok((Era::Legacy, "notice"))),
+            (
+                &[],
+                r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"a"}}"#,
+                Ok((Era::Legacy, "cancel")),
+            ),
+            (
+                &[],
+                r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":[1]}}"#,
+                Ok((Era::Legacy, "notice")),
+            ),
             (&[], r#"{"jsonrpc":"2.0","id":1,"result":{}}"#, Ok((Era::Legacy, "notice"))),
         ];
         for (pairs, body, expected) in cases {

@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     panic::AssertUnwindSafe,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    changes::{Changes, List},
+    changes::{List, Subscriber},
     error::Fault,
     mcp::{
         era::{self, Era, LEGACY, MODERN},
@@ -44,23 +44,44 @@ pub struct Caller {
     pub token: SessionToken,
     pub era: Era,
     /// What the part of a list comes after that is asked for.
-    pub after: Option<String>,
+    after: Option<String>,
+    /// What a subscription hears of, until it is taken.
+    subscriber: Arc<Mutex<Option<Subscriber>>>,
     /// Where the handler leaves a fault that is no JSON-RPC error but an answer of HTTP: 401, 403, 503.
     pub fault: Arc<OnceLock<Fault>>,
+}
+
+impl Caller {
+    pub fn new(token: SessionToken, era: Era) -> Self {
+        Self { token, era, after: None, subscriber: Arc::default(), fault: Arc::default() }
+    }
+
+    /// The same, whose request is for a part of a list.
+    pub fn listing_after(self, after: Option<String>) -> Self {
+        Self { after, ..self }
+    }
+
+    /// The same, whose request is a subscription.
+    pub fn subscribing(self, subscriber: Subscriber) -> Self {
+        Self { subscriber: Arc::new(Mutex::new(Some(subscriber))), ..self }
+    }
+
+    fn take_subscriber(&self) -> Option<Subscriber> {
+        self.subscriber.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// The MCP server: stateless, one instance for all requests.
 #[derive(Clone)]
 pub struct Handler {
     sessions: Arc<Sessions>,
-    changes: Changes,
-    stop: CancellationToken,
+    drain: CancellationToken,
 }
 
 impl Handler {
-    /// `stop` ends subscriptions, with a last word to their clients.
-    pub fn new(sessions: Arc<Sessions>, changes: Changes, stop: CancellationToken) -> Self {
-        Self { sessions, changes, stop }
+    /// `drain` ends subscriptions, with a last word to their clients.
+    pub fn new(sessions: Arc<Sessions>, drain: CancellationToken) -> Self {
+        Self { sessions, drain }
     }
 
     /// A part of a list, its entries as rmcp has them, and the cursor of the next part.
@@ -78,7 +99,7 @@ impl Handler {
 
     /// Tells a subscriber of changes until it goes, its session ends, or the server stops.
     async fn tell_of_changes(&self, caller: &Caller, subscription: &SubscriptionContext) {
-        let mut changes = self.changes.subscribe();
+        let Some(mut changes) = caller.take_subscriber() else { return };
         let mut recheck = tokio::time::interval(RECHECK);
         loop {
             let list = tokio::select! {
@@ -89,7 +110,7 @@ impl Handler {
                     Ok(Ok(_)) | Err(_) => continue,
                 },
                 () = subscription.cancelled() => return,
-                () = self.stop.cancelled() => return,
+                () = self.drain.cancelled() => return,
             };
             let (sink, accepted) = (subscription.sink(), subscription.accepted());
             let told = match list {

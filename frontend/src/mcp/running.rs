@@ -20,10 +20,11 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Collected};
 use hyper::body::Frame;
 use serde::Serialize;
-use serde_json::{json, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 use tokio::{sync::mpsc, time};
 
 use crate::{
+    cancellations::{Cancellable, Cancellations, Key},
     error::Fault,
     mcp::{call::Call, envelope::INTERNAL_ERROR, era::Era, rpc_error},
     notices::{Level, Notice},
@@ -43,12 +44,15 @@ const LOGGER: &str = "sql";
 enum Said {
     /// A message on the way.
     Message(Bytes),
+    /// The client has cancelled the call: there is no answer.
+    Cancelled,
     Answer(Result<Response<Body>, Fault>),
 }
 
 /// Runs a call and answers it.
 pub async fn answer(
     sessions: &Arc<Sessions>,
+    cancellations: &Cancellations,
     token: &SessionToken,
     call: Call,
 ) -> Result<Response<Body>, Fault> {
@@ -58,24 +62,42 @@ pub async fn answer(
         return call.respond(&answer);
     }
     let id = call.id.clone();
+    // In the modern era a closed connection says it all.
+    let cancellable = id.as_deref().filter(|_| call.era == Era::Legacy).and_then(|id| {
+        // As it is read where it is cancelled: texts can be written in many ways.
+        let id: Value = serde_json::from_str(id.get()).ok()?;
+        Some(cancellations.begin(Key::of(token, &id.to_string())))
+    });
     let (sender, mut receiver) = mpsc::channel(UNREAD);
-    tokio::spawn(run(sessions.clone(), token.clone(), call, sender));
+    tokio::spawn(run(sessions.clone(), token.clone(), call, cancellable, sender));
     match receiver.recv().await {
         Some(Said::Answer(answer)) => answer,
-        Some(Said::Message(first)) => {
-            let silence = Box::pin(time::sleep(KEEP_ALIVE));
-            Ok(Events { first: Some(first), said: Some(receiver), silence, id }.response())
-        }
+        Some(Said::Message(first)) => Ok(Events::new(Some(first), Some(receiver), id).response()),
+        // A stream that ends without a message is how no answer looks in HTTP.
+        Some(Said::Cancelled) => Ok(Events::new(None, None, id).response()),
         None => Err(Fault::internal("the call panicked")),
     }
 }
 
-async fn run(sessions: Arc<Sessions>, token: SessionToken, call: Call, sender: mpsc::Sender<Said>) {
+async fn run(
+    sessions: Arc<Sessions>,
+    token: SessionToken,
+    call: Call,
+    cancellable: Option<Cancellable>,
+    sender: mpsc::Sender<Said>,
+) {
     let mut listener = call.is_followed().then(|| sessions.listen());
     let mut request = call.request();
     request.notices = listener.as_ref().map(|listener| listener.id());
     let called = sessions.call(&token, call.target(), &request);
     tokio::pin!(called);
+    let cancelled = async {
+        match &cancellable {
+            Some(cancellable) => cancellable.cancelled().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(cancelled);
     let answer = loop {
         let said = async {
             match &mut listener {
@@ -88,6 +110,10 @@ async fn run(sessions: Arc<Sessions>, token: SessionToken, call: Call, sender: m
             notice = said => tell(&call, notice, &sender).await,
             // Dropping the query cancels it.
             () = sender.closed(), if call.era == Era::Modern => return,
+            () = &mut cancelled => {
+                let _ = sender.send(Said::Cancelled).await;
+                return;
+            }
         }
     };
     // What it said last was handed on before its answer.
@@ -165,6 +191,10 @@ struct Events {
 }
 
 impl Events {
+    fn new(first: Option<Bytes>, said: Option<mpsc::Receiver<Said>>, id: Option<Box<RawValue>>) -> Self {
+        Self { first, said, silence: Box::pin(time::sleep(KEEP_ALIVE)), id }
+    }
+
     fn response(self) -> Response<Body> {
         let mut response = Response::new(self.boxed());
         let headers = response.headers_mut();
@@ -203,7 +233,10 @@ impl hyper::body::Body for Events {
                     self.said = None;
                     Some(event(&self.text(answer)))
                 }
-                Poll::Ready(None) => None,
+                Poll::Ready(Some(Said::Cancelled) | None) => {
+                    self.said = None;
+                    None
+                }
                 Poll::Pending => {
                     std::task::ready!(self.silence.as_mut().poll(context));
                     Some(Bytes::from_static(b":\n\n"))

@@ -1,20 +1,12 @@
 //! Identity providers from npm: `oidc-provider`, certified, and WorkOS' emulator of its own API.
 
-use std::io::{BufRead, BufReader};
-use std::process::Stdio;
-use std::sync::Mutex;
-
-use anyhow::{Context, Result, ensure};
-use nix::sys::signal::Signal;
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use crate::checkout;
 use crate::frontend::Settings;
 use crate::ledger;
-use crate::process::{Process, Program};
-
-/// `npm install` writes into one directory, whoever asks for it.
-static INSTALL: Mutex<()> = Mutex::new(());
+use crate::npm::{self, text};
+use crate::process::Process;
 
 /// A running `oidc-provider`.
 #[derive(Debug)]
@@ -34,7 +26,7 @@ pub struct WorkosEmulator {
 impl OidcProvider {
     /// Installs it where it is missing, and starts it on a port of its own.
     pub fn start() -> Result<Self> {
-        let (process, hello) = launch("oidc-provider", &["oidc-provider.mjs"])?;
+        let (process, hello) = npm::serve("idp", &["oidc-provider.mjs"])?;
         Ok(Self { issuer: text(&hello, "issuer")?, _process: process })
     }
 
@@ -72,7 +64,7 @@ impl WorkosEmulator {
     pub fn start(users: &[&str]) -> Result<Self> {
         let mut arguments = vec!["workos.mjs"];
         arguments.extend(users);
-        let (process, hello) = launch("workos/emulate", &arguments)?;
+        let (process, hello) = npm::serve("idp", &arguments)?;
         let api_key = text(&hello, "api_key")?;
         ledger::record("WorkOS API key", &api_key);
         Ok(Self { url: text(&hello, "url")?, api_key, _process: process })
@@ -91,33 +83,4 @@ impl WorkosEmulator {
             .set("WORKOS_CLIENT_ID", "client_01TESTSUITE")
             .set("WORKOS_API_URL", &self.url)
     }
-}
-
-fn launch(name: &str, arguments: &[&str]) -> Result<(Process, Value)> {
-    let directory = checkout::tests().join("idp");
-    {
-        let _one_at_a_time = INSTALL.lock().expect("no panic under this lock");
-        Program::new("tests/idp/install.sh", directory.join("install.sh"), Signal::SIGTERM).run()?;
-    }
-    let mut program = Program::new(name, "node", Signal::SIGTERM);
-    program
-        .command()
-        .args(arguments)
-        .current_dir(&directory)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    let mut process = program.spawn()?;
-    let mut output = BufReader::new(process.stdout().context("its output is piped")?);
-    let mut line = String::new();
-    output.read_line(&mut line)?;
-    // Whatever it prints later is read and dropped, so that it never waits for a full pipe.
-    std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
-    let hello = serde_json::from_str(&line)
-        .with_context(|| format!("{name} said {line:?} instead of where it is"))?;
-    Ok((process, hello))
-}
-
-fn text(object: &Value, key: &str) -> Result<String> {
-    Ok(object[key].as_str().with_context(|| format!("no {key} in {object}"))?.to_owned())
 }

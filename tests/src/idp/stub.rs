@@ -60,6 +60,8 @@ pub enum Fault {
 pub enum Endpoint {
     /// `/.well-known/openid-configuration`
     Discovery,
+    /// Where the browser is sent, of either protocol.
+    Authorize,
     /// The key set, of either protocol.
     Jwks,
     /// The token endpoint, or WorkOS' `authenticate`.
@@ -216,7 +218,7 @@ impl Script {
     }
 }
 
-type Answer = Response<BoxBody<Bytes, Infallible>>;
+pub(crate) type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 async fn serve(listener: TcpListener, state: Arc<State>) {
     let mut connections = tokio::task::JoinSet::new();
@@ -234,7 +236,7 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
 
 /// The error of a connection closed on purpose.
 #[derive(Debug)]
-struct Hangup;
+pub(crate) struct Hangup;
 
 impl std::fmt::Display for Hangup {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -248,6 +250,7 @@ async fn respond(state: Arc<State>, request: Request<Incoming>) -> Result<Answer
     let path = request.uri().path().to_owned();
     let endpoint = match path.as_str() {
         "/.well-known/openid-configuration" => Some(Endpoint::Discovery),
+        "/authorize" | "/user_management/authorize" => Some(Endpoint::Authorize),
         "/token" | "/user_management/authenticate" => Some(Endpoint::Token),
         _ if path == "/jwks" || path.starts_with("/sso/jwks/") => Some(Endpoint::Jwks),
         _ => None,
@@ -277,7 +280,7 @@ async fn respond(state: Arc<State>, request: Request<Incoming>) -> Result<Answer
     })
 }
 
-async fn misbehave(fault: Fault) -> Result<Answer, Hangup> {
+pub(crate) async fn misbehave(fault: Fault) -> Result<Answer, Hangup> {
     let html = "<!doctype html><title>Bad Gateway</title><h1>upstream said secret-internal-detail</h1>";
     Ok(match fault {
         Fault::Status(status) => answer(status, "text/html", html.to_owned()),
@@ -494,7 +497,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970").as_secs()
 }
 
-fn answer(status: u16, kind: &str, body: String) -> Answer {
+pub(crate) fn answer(status: u16, kind: &str, body: String) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from(body)).boxed());
     *answer.status_mut() = StatusCode::from_u16(status).expect("a valid status");
     answer.headers_mut().insert(CONTENT_TYPE, kind.parse().expect("a valid type"));

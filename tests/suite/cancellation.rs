@@ -1,0 +1,243 @@
+//! Calls that nobody waits for any more: what becomes of their query, as PostgreSQL itself shows it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tests::database::Database;
+use tests::frontend::Frontend;
+use tests::mcp::{Answer, Door, Era, McpClient};
+use tests::session::NewSession;
+use tests::wait::wait_until;
+use tokio_postgres::Client;
+
+use crate::world::{self, Shared, Trials};
+
+/// Within this much of a cancellation the query is gone.
+const FREED: Duration = Duration::from_secs(1);
+/// On a machine that is busy with other tests, the first attempt may meet a pause that is not ours.
+const ATTEMPTS: usize = 3;
+/// For what is to happen, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub fn tests(world: &Shared) -> Trials {
+    world::tests![world;
+        modern_closed_connection_frees_the_backend_within_a_second,
+        modern_closed_stream_frees_the_backend_within_a_second,
+        modern_cancelled_notification_is_accepted_and_cancels_nothing,
+        legacy_closed_connection_lets_the_tool_finish,
+        legacy_cancelled_notification_frees_the_backend_within_a_second,
+        legacy_cancelled_notification_reaches_every_replica,
+        legacy_cancelled_notification_of_somebody_else_does_nothing,
+    ]
+}
+
+/// One database with tools that take their time, and a frontend of it.
+struct Stage<'w> {
+    database: Database<'w>,
+    frontend: Frontend,
+    superuser: Client,
+}
+
+impl<'w> Stage<'w> {
+    async fn set(world: &'w Shared) -> Result<Self> {
+        let database = world.database().await?;
+        let superuser = database.superuser().await?;
+        superuser
+            .batch_execute(
+                "CREATE FUNCTION app.endless() RETURNS text LANGUAGE plpgsql AS
+                     $$ BEGIN PERFORM mcp.progress(1); PERFORM pg_sleep(600); RETURN 'never'; END $$;
+                 CREATE FUNCTION app.late_note(body text, seconds double precision) RETURNS text LANGUAGE plpgsql AS
+                     $$ BEGIN PERFORM mcp.progress(1); PERFORM pg_sleep(seconds);
+                        INSERT INTO app.notes (body) VALUES (body); RETURN 'written'; END $$;
+                 SELECT mcp.expose_tool('app.endless()', name => 'endless', timeout => '10 min'),
+                        mcp.expose_tool('app.late_note(text, double precision)', name => 'late_note');",
+            )
+            .await?;
+        let frontend = world.frontend(&database).await?;
+        Ok(Self { database, frontend, superuser })
+    }
+
+    async fn client(&self, era: Era, user: &str) -> Result<McpClient> {
+        let auth = self.database.auth().await?;
+        let resource = format!("{}/mcp/v1", self.frontend.url());
+        let session = NewSession::of(user).at(&resource).create(&auth).await?;
+        Ok(self.frontend.mcp(era).with(Door::Bearer, &session.token))
+    }
+
+    /// How many tools sleep in this database.
+    async fn sleeping(&self) -> Result<i64> {
+        let sql = "SELECT count(*) FROM pg_stat_activity
+                    WHERE datname = $1 AND usename = 'mcp_frontend_exec' AND wait_event = 'PgSleep'";
+        Ok(self.superuser.query_one(sql, &[&self.database.name()]).await?.get(0))
+    }
+
+    async fn await_sleeping(&self, count: i64) -> Result<()> {
+        wait_until(&format!("{count} tools to sleep"), PATIENCE, || async {
+            Ok(self.sleeping().await? == count)
+        })
+        .await
+    }
+
+    /// How long it takes until no tool sleeps.
+    async fn freed_after(&self) -> Result<Duration> {
+        let start = Instant::now();
+        self.await_sleeping(0).await?;
+        Ok(start.elapsed())
+    }
+
+    async fn notes(&self) -> Result<Vec<String>> {
+        let rows = self.superuser.query("SELECT body FROM app.notes ORDER BY body", &[]).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+}
+
+/// Fails where none of the measured times is short enough.
+fn ensure_freed(times: &[Duration]) -> Result<()> {
+    ensure!(times.iter().any(|time| *time <= FREED), "the backend was freed only after {times:?}");
+    Ok(())
+}
+
+fn cancelled(id: &Value) -> String {
+    json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}}).to_string()
+}
+
+/// Begins a call and lets it go on by itself.
+fn spawn(
+    client: &McpClient,
+    name: &'static str,
+    arguments: Value,
+) -> tokio::task::JoinHandle<Result<Answer>> {
+    let client = client.clone();
+    tokio::spawn(async move { client.call(name, arguments).await })
+}
+
+async fn modern_closed_connection_frees_the_backend_within_a_second(world: &Shared) -> Result<()> {
+    let stage = Stage::set(world).await?;
+    let client = stage.client(Era::Modern, "alice").await?;
+    let mut times = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let call = spawn(&client, "endless", json!({}));
+        stage.await_sleeping(1).await?;
+        call.abort();
+        times.push(stage.freed_after().await?);
+    }
+    ensure_freed(&times)
+}
+
+async fn modern_closed_stream_frees_the_backend_within_a_second(world: &Shared) -> Result<()> {
+    let stage = Stage::set(world).await?;
+    let client = stage.client(Era::Modern, "alice").await?.meta("progressToken", "p");
+    let mut times = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let mut stream = client.open("tools/call", json!({"name": "endless"})).await?;
+        let first = stream.message(PATIENCE).await?.unwrap_or_default();
+        assert_eq!(first["method"], "notifications/progress", "{first}");
+        stage.await_sleeping(1).await?;
+        drop(stream);
+        times.push(stage.freed_after().await?);
+    }
+    ensure_freed(&times)?;
+    // The connection that was cancelled is not one that serves again.
+    assert_eq!(client.call("add_note", json!({"body": "after"})).await?.status, StatusCode::OK);
+    Ok(())
+}
+
+async fn modern_cancelled_notification_is_accepted_and_cancels_nothing(world: &Shared) -> Result<()> {
+    let stage = Stage::set(world).await?;
+    let client = stage.client(Era::Modern, "alice").await?.id(7);
+    let call = spawn(&client, "late_note", json!({"body": "kept", "seconds": 3}));
+    stage.await_sleeping(1).await?;
+    let answer = client
+        .clone()
+        .header("mcp-protocol-version", tests::mcp::MODERN)
+        .header("mcp-method", "notifications/cancelled")
+        .post(cancelled(&json!(7)))
+        .await?;
+    assert_eq!((answer.status, answer.text.as_str()), (StatusCode::ACCEPTED, ""));
+    assert_eq!(call.await??.tool_text()?, "written");
+    Ok(())
+}
+
+async fn legacy_closed_connection_lets_the_tool_finish(world: &Shared) -> Result<()> {
+    let stage = Stage::set(world).await?;
+    let client = stage.client(Era::Legacy, "alice").await?;
+    // Before anything of the answer has come.
+    let call = spawn(&client, "late_note", json!({"body": "unanswered", "seconds": 2}));
+    stage.await_sleeping(1).await?;
+    call.abort();
+    // In the middle of its stream.
+    let following = client.meta("progressToken", 1);
+    let arguments = json!({"body": "half answered", "seconds": 2});
+    let mut stream =
+        following.open("tools/call", json!({"name": "late_note", "arguments": arguments})).await?;
+    assert_eq!(stream.message(PATIENCE).await?.unwrap_or_default()["method"], "notifications/progress");
+    drop(stream);
+    wait_until("both notes to be committed", PATIENCE, || async {
+        Ok(stage.notes().await? == ["half answered", "unanswered"])
+    })
+    .await
+}
+
+async fn legacy_cancelled_notification_frees_the_backend_within_a_second(world: &Shared) -> Result<()> {
+    let stage = Stage::set(world).await?;
+    let client = stage.client(Era::Legacy, "alice").await?;
+    let mut times = Vec::new();
+    for (id, spelled) in [(json!(7), json!(7)), (json!("seven"), json!("seven")), (json!(8), json!(8))] {
+        let call = spawn(&client.clone().id(id), "endless", json!({}));
+        stage.await_sleeping(1).await?;
+        let answer = client.post(cancelled(&spelled)).await?;
+        assert_eq!((answer.status, answer.text.as_str()), (StatusCode::ACCEPTED, ""));
+        times.push(stage.freed_after().await?);
+        let unanswered = call.await??;
+        assert_eq!(unanswered.status, StatusCode::OK);
+        assert_eq!(unanswered.header("content-type"), Some("text/event-stream"));
+        assert_eq!(unanswered.text, "", "a cancelled request is not answered");
+    }
+    ensure_freed(&times)?;
+    let mut stream =
+        client.clone().id(9).meta("progressToken", 1).open("tools/call", json!({"name": "endless"})).await?;
+    assert_eq!(stream.message(PATIENCE).await?.unwrap_or_default()["method"], "notifications/progress");
+    client.post(cancelled(&json!(9))).await?;
+    assert_eq!(stream.message(PATIENCE).await?, None, "a cancelled request is not answered");
+    // What is unknown, has ended or makes no sense is ignored.
+    for id in [json!(7), json!(404), json!(null), json!([7]), json!({"id": 7})] {
+        assert_eq!(client.post(cancelled(&id)).await?.status, StatusCode::ACCEPTED, "{id}");
+    }
+    Ok(())
+}
+
+async fn legacy_cancelled_notification_reaches_every_replica(world: &Shared) -> Result<()> {
+    let stage = Stage::set(world).await?;
+    let second = stage.frontend.settings().replica()?.start().await?;
+    let client = stage.client(Era::Legacy, "alice").await?;
+    let elsewhere = client.clone().at(&format!("{}/mcp/v1", second.url()));
+    let mut times = Vec::new();
+    for id in 0..ATTEMPTS {
+        let call = spawn(&client.clone().id(id), "endless", json!({}));
+        stage.await_sleeping(1).await?;
+        elsewhere.post(cancelled(&json!(id))).await?;
+        times.push(stage.freed_after().await?);
+        assert_eq!(call.await??.text, "");
+    }
+    ensure_freed(&times)
+}
+
+async fn legacy_cancelled_notification_of_somebody_else_does_nothing(world: &Shared) -> Result<()> {
+    let stage = Stage::set(world).await?;
+    let (alice, bob) =
+        (stage.client(Era::Legacy, "alice").await?.id(7), stage.client(Era::Legacy, "bob").await?);
+    let call = spawn(&alice, "late_note", json!({"body": "of Alice", "seconds": 3}));
+    stage.await_sleeping(1).await?;
+    assert_eq!(bob.post(cancelled(&json!(7))).await?.status, StatusCode::ACCEPTED);
+    assert_eq!(call.await??.tool_text()?, "written");
+    // Two windows that share a token and count alike: nobody can say which of the two is meant.
+    let calls = ["one", "two"].map(|body| spawn(&alice, "late_note", json!({"body": body, "seconds": 3})));
+    stage.await_sleeping(2).await?;
+    alice.post(cancelled(&json!(7))).await?;
+    for call in calls {
+        assert_eq!(call.await??.tool_text()?, "written");
+    }
+    Ok(())
+}

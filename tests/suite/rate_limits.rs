@@ -1,0 +1,281 @@
+//! What an anonymous caller can make the server do, and how often: by the address it comes from, which it cannot choose.
+
+use anyhow::{Context, Result, ensure};
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+use tests::database::Database;
+use tests::frontend::{Frontend, Settings};
+use tests::idp::stub::StubProvider;
+use tests::mcp::{Door, Era};
+use tests::session::NewSession;
+use tests::wait::wait_until;
+use tokio::task::JoinSet;
+
+use crate::world::{self, Shared, Trials};
+
+pub fn tests(world: &Shared) -> Trials {
+    world::tests![world;
+        checklist_28_forwarding_headers_of_anybody_are_ignored,
+        checklist_28_a_trusted_proxy_says_who_is_counted,
+        checklist_28_forwarding_headers_build_no_address,
+        checklist_37_a_flood_of_registrations_is_told_to_wait,
+        checklist_37_the_table_of_clients_is_bounded,
+        checklist_19_guessing_is_slowed_down,
+    ]
+}
+
+/// Requests a minute of each kind, few enough to be used up.
+const FEW: usize = 3;
+
+/// Every header by which proxies say, and clients lie, who they are.
+const FORWARDING: [&str; 6] =
+    ["x-forwarded-for", "x-real-ip", "forwarded", "true-client-ip", "cf-connecting-ip", "x-client-ip"];
+
+/// What anybody may ask for, and costs a row or a look-up.
+const ANONYMOUS: [(&str, Method); 6] = [
+    ("/auth/init", Method::GET),
+    ("/authorize", Method::GET),
+    ("/authorize", Method::POST),
+    ("/register", Method::POST),
+    ("/token", Method::POST),
+    ("/revoke", Method::POST),
+];
+
+struct Limited {
+    frontend: Frontend,
+    // Ends when dropped.
+    _provider: StubProvider,
+}
+
+async fn limited(
+    world: &Shared,
+    database: &Database<'_>,
+    change: impl Fn(Settings) -> Settings,
+) -> Result<Limited> {
+    let provider = StubProvider::start().await?;
+    let few = FEW.to_string();
+    let mut settings = world.settings(database)?;
+    for name in ["MCP_LIMIT_SIGN_IN", "MCP_LIMIT_TOKEN", "MCP_LIMIT_REGISTER", "MCP_LIMIT_REFUSED"] {
+        settings = settings.set(name, &few);
+    }
+    let frontend = change(provider.oidc(settings)).start().await?;
+    Ok(Limited { frontend, _provider: provider })
+}
+
+impl Limited {
+    /// One request to `path`, with these headers.
+    async fn ask(&self, path: &str, method: &Method, headers: &[(&str, &str)]) -> Result<reqwest::Response> {
+        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+        let mut request = http.request(method.clone(), format!("{}{path}", self.frontend.url()));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Ok(match (path, method.as_str()) {
+            ("/register", _) => request.json(&json!({"redirect_uris": ["https://client.example/cb"]})),
+            (_, "POST") => request.form(&[("client_id", "nobody"), ("token", "x")]),
+            _ => request,
+        }
+        .send()
+        .await?)
+    }
+
+    /// The same until it is told to wait; how often it was not.
+    async fn use_up(&self, path: &str, method: &Method, headers: &[(&str, &str)]) -> Result<usize> {
+        for allowed in 0..10 * FEW {
+            let answer = self.ask(path, method, headers).await?;
+            if answer.status() != StatusCode::TOO_MANY_REQUESTS {
+                ensure!(!answer.status().is_server_error(), "{method} {path}: {}", answer.status());
+                continue;
+            }
+            let seconds: u32 = answer
+                .headers()
+                .get("retry-after")
+                .context("a 429 without Retry-After")?
+                .to_str()?
+                .parse()?;
+            ensure!((1..=60).contains(&seconds), "{method} {path}: Retry-After {seconds}");
+            let body: serde_json::Value = answer.json().await?;
+            ensure!(body["error"] == "too_many_requests", "{method} {path}: {body}");
+            return Ok(allowed);
+        }
+        anyhow::bail!("{method} {path} is never told to wait")
+    }
+}
+
+async fn checklist_28_forwarding_headers_of_anybody_are_ignored(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    for (path, method) in ANONYMOUS {
+        let limited = limited(world, &database, |settings| settings).await?;
+        ensure!(limited.use_up(path, &method, &[]).await? >= FEW, "{path}");
+        for name in FORWARDING {
+            let value = if name == "forwarded" { "for=203.0.113.7" } else { "203.0.113.7" };
+            let answer = limited.ask(path, &method, &[(name, value)]).await?;
+            ensure!(
+                answer.status() == StatusCode::TOO_MANY_REQUESTS,
+                "{path} by {name}: {}",
+                answer.status()
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn checklist_28_a_trusted_proxy_says_who_is_counted(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let trusting = |settings: Settings| settings.set("MCP_TRUSTED_PROXIES", "127.0.0.0/8");
+    let limited = limited(world, &database, trusting).await?;
+    let (path, method) = ("/register", Method::POST);
+    let from = |address: &'static str| [("x-forwarded-for", address)];
+    ensure!(limited.use_up(path, &method, &from("203.0.113.7")).await? == FEW);
+    // The next one has an allowance of its own, which no other header touches.
+    for name in FORWARDING.iter().filter(|name| **name != "x-forwarded-for") {
+        let headers = [("x-forwarded-for", "203.0.113.7"), (name, "203.0.113.200")];
+        let answer = limited.ask(path, &method, &headers).await?;
+        ensure!(answer.status() == StatusCode::TOO_MANY_REQUESTS, "{name}: {}", answer.status());
+    }
+    ensure!(limited.use_up(path, &method, &from("203.0.113.8")).await? == FEW);
+    // What the client wrote before the proxy added its address is not reached.
+    let lying = limited.ask(path, &method, &from("203.0.113.99, 203.0.113.7")).await?;
+    ensure!(lying.status() == StatusCode::TOO_MANY_REQUESTS, "{}", lying.status());
+    // Whoever has a /64 is one.
+    ensure!(limited.use_up(path, &method, &from("2001:db8:0:1::1")).await? == FEW);
+    let neighbour = limited.ask(path, &method, &from("2001:db8:0:1::2")).await?;
+    ensure!(neighbour.status() == StatusCode::TOO_MANY_REQUESTS, "{}", neighbour.status());
+    Ok(())
+}
+
+async fn checklist_28_forwarding_headers_build_no_address(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let trusting = |settings: Settings| settings.set("MCP_TRUSTED_PROXIES", "127.0.0.1");
+    let limited = limited(world, &database, trusting).await?;
+    // Even of a proxy that is trusted: the public URL is configured.
+    let headers = [
+        ("x-forwarded-host", "evil.example"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-port", "444"),
+        ("x-forwarded-uri", "/evil"),
+        ("x-forwarded-prefix", "/evil"),
+        ("x-original-url", "/evil"),
+        ("x-rewrite-url", "/evil"),
+        ("forwarded", "for=203.0.113.7;host=evil.example;proto=https"),
+    ];
+    for path in [
+        "/.well-known/oauth-authorization-server",
+        "/.well-known/oauth-protected-resource",
+        "/auth/init",
+        "/healthz",
+    ] {
+        let plain = limited.ask(path, &Method::GET, &[]).await?;
+        let forwarded = limited.ask(path, &Method::GET, &headers).await?;
+        ensure!(plain.status() == forwarded.status(), "{path}: {}", forwarded.status());
+        let location = forwarded.headers().get("location").map(|value| format!("{value:?}"));
+        let text = location.unwrap_or_default() + &forwarded.text().await?;
+        ensure!(!text.contains("evil") && !text.contains("444"), "{path}: {text}");
+    }
+    let challenge = limited.ask("/mcp/v1", &Method::POST, &headers).await?;
+    assert_eq!(challenge.status(), StatusCode::UNAUTHORIZED);
+    let value = format!("{:?}", challenge.headers().get("www-authenticate"));
+    ensure!(value.contains(&limited.frontend.url()) && !value.contains("evil"), "{value}");
+    Ok(())
+}
+
+async fn checklist_37_a_flood_of_registrations_is_told_to_wait(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let limited = limited(world, &database, |settings| settings).await?;
+    let limited = std::sync::Arc::new(limited);
+    let mut flood = JoinSet::new();
+    for _ in 0..20 * FEW {
+        let limited = limited.clone();
+        flood.spawn(async move {
+            Ok::<_, anyhow::Error>(limited.ask("/register", &Method::POST, &[]).await?.status())
+        });
+    }
+    let mut registered: i64 = 0;
+    while let Some(status) = flood.join_next().await {
+        match status??.as_u16() {
+            201 => registered += 1,
+            429 => {}
+            status => anyhow::bail!("status {status}"),
+        }
+    }
+    let rows: i64 =
+        database.superuser().await?.query_one("SELECT count(*) FROM mcp.clients", &[]).await?.get(0);
+    // The allowance comes back by and by: one in twenty seconds.
+    ensure!((FEW as i64..=2 * FEW as i64).contains(&registered), "{registered} registered");
+    assert_eq!(rows, registered, "who was told to wait left nothing behind");
+    Ok(())
+}
+
+/// Sets a superuser's setting for one database, so that other tests keep theirs.
+async fn set(database: &Database<'_>, name: &str, value: &str) -> Result<()> {
+    let statement = format!("ALTER DATABASE {} SET {name} = {value}", database.name());
+    Ok(database.superuser().await?.batch_execute(&statement).await?)
+}
+
+async fn checklist_37_the_table_of_clients_is_bounded(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    set(&database, "mcp.max_unused_clients", "20").await?;
+    let unlimited = |settings: Settings| settings.set("MCP_LIMIT_REGISTER", "0");
+    let limited = limited(world, &database, unlimited).await?;
+    for _ in 0..60 {
+        let answer = limited.ask("/register", &Method::POST, &[]).await?;
+        assert_eq!(answer.status(), StatusCode::CREATED);
+    }
+    let rows: i64 =
+        database.superuser().await?.query_one("SELECT count(*) FROM mcp.clients", &[]).await?.get(0);
+    assert_eq!(rows, 20);
+    Ok(())
+}
+
+async fn checklist_19_guessing_is_slowed_down(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let trusting = |settings: Settings| settings.set("MCP_TRUSTED_PROXIES", "127.0.0.1");
+    let limited = limited(world, &database, trusting).await?;
+    let session = NewSession::of("alice")
+        .at(&format!("{}/mcp/v1", limited.frontend.url()))
+        .create(&database.auth().await?)
+        .await?;
+    let call = |token: String, address: &'static str| {
+        let client = limited.frontend.mcp(Era::Modern).with(Door::Bearer, &token);
+        async move { client.header("x-forwarded-for", address).call("whoami", json!({})).await }
+    };
+    // The session's public id with a secret that is made up; a token of no session; and one that is right.
+    let guess = format!("{}{}", &session.token[..28], "A".repeat(session.token.len() - 28));
+    let stranger = session.token.replace(&session.token[5..27], &"1".repeat(22));
+    assert_eq!(call(session.token.clone(), "203.0.113.7").await?.status, StatusCode::OK);
+    let mut refused = 0;
+    let mut held_back = None;
+    for number in 0..10 * FEW {
+        let token = if number % 2 == 0 { &guess } else { &stranger };
+        let answer = call(token.clone(), "203.0.113.7").await?;
+        match answer.status {
+            StatusCode::UNAUTHORIZED => refused += 1,
+            StatusCode::TOO_MANY_REQUESTS => {
+                held_back = Some(answer);
+                break;
+            }
+            status => anyhow::bail!("{status}: {}", answer.text),
+        }
+    }
+    let answer = held_back.context("guessing goes on for ever")?;
+    ensure!(refused > FEW, "held back after {refused}");
+    ensure!(answer.headers.contains_key("retry-after"), "{:?}", answer.headers);
+    // Nothing is asked of the database for that address now, at any route; others go on.
+    let rows = |text: &'static str| {
+        let database = &database;
+        async move { Ok::<i64, anyhow::Error>(database.superuser().await?.query_one(text, &[]).await?.get(0)) }
+    };
+    let audited = "SELECT count(*) FROM mcp.audit_log WHERE event = 'enter_refused'";
+    let before = rows(audited).await?;
+    assert_eq!(call(guess.clone(), "203.0.113.7").await?.status, StatusCode::TOO_MANY_REQUESTS);
+    let headers = [("x-forwarded-for", "203.0.113.7"), ("x-mcp-session-id", guess.as_str())];
+    let answer = limited.ask("/auth/session", &Method::GET, &headers).await?;
+    assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(rows(audited).await?, before);
+    assert_eq!(call(session.token.clone(), "203.0.113.8").await?.status, StatusCode::OK);
+    // It ends by itself.
+    wait_until("the address to be heard again", std::time::Duration::from_secs(60), || async {
+        Ok(call(session.token.clone(), "203.0.113.7").await?.status == StatusCode::OK)
+    })
+    .await
+}
