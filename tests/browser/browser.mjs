@@ -1,5 +1,5 @@
 // A browser that goes through the pages as a person does, and fails where a page is not as every page has to be.
-import { mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import assert from 'node:assert/strict';
@@ -12,6 +12,7 @@ const FLAGS = [
   // Nothing leaves this machine, whatever a page of somebody else's wants to load.
   '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
 ];
+const NAMES = ['chromium', 'chromium-browser', 'google-chrome'];
 const WIDTHS = [390, 1280];
 const SCHEMES = ['light', 'dark'];
 // Answers that browsers report as an error on the console, where a page is one of them.
@@ -22,10 +23,17 @@ const PATIENCE = 60_000;
 /** What was handed out on the way: [kind, secret]. */
 export const secrets = [];
 
+/** The browser of the system. */
+function executable() {
+  const found = NAMES.flatMap((name) => process.env.PATH.split(':').map((directory) => join(directory, name))).find(existsSync);
+  assert.ok(found, `none of ${NAMES.join(', ')} is installed: run scripts/install-packages test`);
+  return found;
+}
+
 export class Visit {
   /** Opens the browser with a fresh profile. `ours` are the origins whose pages are judged. */
   static async begin({ ours, screenshots }, options = {}) {
-    const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
+    const browser = await chromium.launch({ executablePath: executable(), args: FLAGS });
     const context = await browser.newContext(options);
     context.setDefaultTimeout(PATIENCE);
     const page = await context.newPage();
@@ -90,7 +98,7 @@ export class Visit {
       ['x-content-type-options', /^nosniff$/],
       ['cache-control', /^no-store$/],
     ]) {
-      if (!this.lenient && !expected.test(all(name))) this.faults.push(`${where} has ${name} ${JSON.stringify(all(name))}`);
+      if (!expected.test(all(name))) this.faults.push(`${where} has ${name} ${JSON.stringify(all(name))}`);
     }
   }
 
@@ -137,10 +145,11 @@ export class Visit {
     assert.fail(`Tab never comes to ${selector}`);
   }
 
-  /** Fills in the forms of `oidc-provider` until it sends the browser back. */
-  async signIn(user) {
+  /** Fills in the forms of `oidc-provider` until it sends the browser back: to us, or on to a client at `origin`. */
+  async signIn(user, origin) {
     const { page } = this;
-    while (!this.isOurs(page.url())) {
+    const isBack = () => this.isOurs(page.url()) || new URL(page.url()).origin === origin;
+    while (!isBack()) {
       const login = page.locator('input[name=login]');
       if (await login.count()) {
         await login.fill(user);
@@ -151,5 +160,7 @@ export class Visit {
       await page.waitForURL((url) => url.href !== before);
     }
     await page.waitForLoadState();
+    const told = await page.locator('main').innerText();
+    assert.ok(!/^Status \d+, request/m.test(told), told);
   }
 }

@@ -27,12 +27,7 @@ async function tokenByHand(visit) {
 async function connect(visit, client, scope) {
   await visit.page.goto(client.address(scope));
   await visit.page.getByRole('button', { name: 'Allow' }).click();
-  visit.ours.push(client.origin);
-  visit.lenient = true;
-  await visit.signIn(USER);
-  await visit.settle();
-  visit.ours.pop();
-  visit.lenient = false;
+  await visit.signIn(USER, client.origin);
   return client.token();
 }
 
@@ -94,15 +89,11 @@ const scenarios = {
     await visit.tabTo('button[value=allow]');
     await page.keyboard.press('Enter');
     await page.waitForURL((url) => url.origin !== frontend);
-    visit.ours.push(client.origin);
-    visit.lenient = true;
-    await visit.signIn(USER);
+    await visit.signIn(USER, client.origin);
     const token = await client.token();
     client.close();
 
     // As long and as hostile as a name can be, from another place than this computer.
-    visit.ours.pop();
-    visit.lenient = false;
     const response = await fetch(`${frontend}/register`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
@@ -268,7 +259,6 @@ const scenarios = {
   async chooser() {
     const visit = await Visit.begin({ ours: [given.idp, frontend], screenshots: given.screenshots });
     const { page } = visit;
-    visit.lenient = true;
     await page.goto(`${frontend}/auth/init`);
     assert.equal(await heading(page), 'Who are you?');
     await visit.inspect('idp-chooser');

@@ -1,26 +1,17 @@
 //! A real browser, driven through a scenario of `tests/browser/pages.mjs`.
 
-use std::sync::Mutex;
-
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::process::Program;
-use crate::{checkout, ledger};
-
-/// `npm ci` writes into one directory, whoever asks for it.
-static INSTALL: Mutex<()> = Mutex::new(());
+use crate::{checkout, ledger, npm};
 
 /// Goes through `scenario`, told in `input` where things are. Blocks until the browser is closed; what the scenario gives.
 ///
 /// Pictures of every page are left in `target/screenshots`.
 pub fn run(scenario: &str, mut input: Value) -> Result<Value> {
-    let directory = checkout::tests().join("browser");
-    {
-        let _one_at_a_time = INSTALL.lock().expect("no panic under this lock");
-        Program::new("tests/browser/install.sh", directory.join("install.sh"), Signal::SIGTERM).run()?;
-    }
+    let directory = npm::directory("browser")?;
     input["screenshots"] = checkout::target()?.join("screenshots").to_string_lossy().into();
     let mut program = Program::new(scenario, "node", Signal::SIGTERM);
     program.command().arg("pages.mjs").arg(scenario).arg(input.to_string()).current_dir(&directory);

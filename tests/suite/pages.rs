@@ -29,6 +29,8 @@ pub fn tests(world: &Shared) -> Trials {
         checklist_34_no_other_page_can_end_a_session,
         checklist_46_57_the_page_is_not_kept_and_its_cookie_opens_nothing_else,
         checklist_53_nobody_ends_the_session_of_somebody_else,
+        checklist_53_programs_list_and_end_sessions_as_json,
+        when_the_pages_session_ends_the_browser_signs_in_again,
         a_session_presented_in_a_header_opens_the_page_too,
     ]
 }
@@ -123,7 +125,8 @@ impl Opened {
         let page = browser.html_step(&address).await?;
         assert_eq!(page.status, StatusCode::OK, "{}", page.text);
         assert!(page.text.contains(user), "{}", page.text);
-        Ok(Self { http: reqwest::Client::new(), address, cookie, page: page.text })
+        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+        Ok(Self { http, address, cookie, page: page.text })
     }
 
     fn form_token(&self) -> Result<&str> {
@@ -263,6 +266,12 @@ async fn checklist_46_57_the_page_is_not_kept_and_its_cookie_opens_nothing_else(
     assert!(row.get::<_, bool>(2) && row.get::<_, bool>(3), "short of life");
     assert!(row.get::<_, bool>(4), "without the provider's tokens");
 
+    // And no client's token opens the page.
+    let client = session(world, &frontend, &auth).await?;
+    let cookie = format!("mcp_account={client}");
+    let request = alice.http.get(&alice.address).header("accept", "text/html").header("cookie", cookie);
+    assert_eq!(request.send().await?.status(), StatusCode::SEE_OTHER);
+
     // Over https no other host can plant the cookie, and it does not travel without TLS.
     let settings = world.settings(&database)?;
     let behind_tls = settings.set("MCP_PUBLIC_URL", "https://mcp.example.com");
@@ -306,6 +315,75 @@ async fn checklist_53_nobody_ends_the_session_of_somebody_else(world: &Shared) -
         assert_eq!(answered, StatusCode::OK, "{text}");
     }
     assert_eq!(status(&frontend, &token).await?, StatusCode::OK);
+    Ok(())
+}
+
+async fn checklist_53_programs_list_and_end_sessions_as_json(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let frontend = world.frontend(&database).await?;
+    let auth = database.auth().await?;
+    let mut tokens = Vec::new();
+    for _ in 0..4 {
+        tokens.push(session(world, &frontend, &auth).await?);
+    }
+    let mut stranger = NewSession::of("mallory").at(&format!("{}/mcp/v1", frontend.url()));
+    stranger.issuer = world.oidc().await?.issuer().to_owned();
+    let stranger = stranger.create(&auth).await?;
+    let http = reqwest::Client::new();
+    let address = format!("{}/auth/sessions", frontend.url());
+    let list: Value = http.get(&address).bearer_auth(&tokens[0]).send().await?.json().await?;
+    let listed = list["sessions"].as_array().context("a list")?;
+    assert_eq!(listed.len(), 4, "{list}");
+    assert_eq!(listed.iter().filter(|session| session["current"] == true).count(), 1, "{list}");
+    assert_eq!(listed[0]["current"], true, "this one first");
+    for column in ["session_id", "client_id", "metadata", "created_at", "last_used_at", "expires_at"] {
+        assert!(listed[0].get(column).is_some(), "{column} in {list}");
+    }
+
+    let delete = |path: String| http.delete(format!("{address}{path}")).bearer_auth(&tokens[0]).send();
+    let foreign = delete(format!("/{}", stranger.id)).await?;
+    assert_eq!(foreign.status(), StatusCode::NOT_FOUND);
+    let other = listed[1]["session_id"].as_str().context("an id")?;
+    let ended: Value = delete(format!("/{other}")).await?.json().await?;
+    assert_eq!(ended, json!({"success": true, "ended": 1}));
+    assert_eq!(delete(format!("/{other}")).await?.status(), StatusCode::NOT_FOUND);
+    let ended: Value = delete(String::new()).await?.json().await?;
+    assert_eq!(ended, json!({"success": true, "ended": 2}));
+    assert_eq!(status(&frontend, &tokens[0]).await?, StatusCode::OK);
+    for token in &tokens[1..] {
+        assert_eq!(status(&frontend, token).await?, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(status(&frontend, &stranger.token).await?, StatusCode::OK);
+    Ok(())
+}
+
+async fn when_the_pages_session_ends_the_browser_signs_in_again(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let frontend = world.frontend(&database).await?;
+    let auth = database.auth().await?;
+    let token = session(world, &frontend, &auth).await?;
+    let alice = Opened::by(world, &frontend, USER).await?;
+    let expired =
+        "UPDATE mcp.sessions SET expires_at = clock_timestamp() - interval '1 s' WHERE resource = $1";
+    assert_eq!(database.superuser().await?.execute(expired, &[&alice.address]).await?, 1);
+
+    // What was clicked on the page is not done: nobody knows any more who clicked.
+    let form = [("action", "end_others"), ("token", alice.form_token()?)];
+    let (answered, text) = alice.post(&form, &[]).await?;
+    assert_eq!(answered, StatusCode::UNAUTHORIZED, "{text}");
+    assert!(text.contains("expired") && text.contains("href=\"/auth/sessions\""), "{text}");
+    assert_eq!(status(&frontend, &token).await?, StatusCode::OK);
+
+    let get = alice.http.get(&alice.address).header("accept", "text/html").header("cookie", &alice.cookie);
+    let answer = get.send().await?;
+    assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+    let location = answer.headers()["location"].to_str()?;
+    assert!(location.starts_with(world.oidc().await?.issuer()), "{location}");
+    for (name, value) in url::Url::parse(location)?.query_pairs() {
+        if ["state", "nonce"].contains(&&*name) {
+            ledger::record(&name, &value);
+        }
+    }
     Ok(())
 }
 

@@ -191,7 +191,7 @@ pub async fn post(
     credential: Option<Credential>,
 ) -> Result<Response<Body>, Fault> {
     let (parts, body) = request.into_parts();
-    let visitor = Visitor::of(app, &parts.headers, credential)?.ok_or_else(Fault::no_credential)?;
+    let visitor = Visitor::of(app, &parts.headers, credential)?.ok_or_else(signed_out)?;
     let form = form::read(&parts.headers, body).await?;
     if !visitor.sent(&parts.headers, &form) {
         let mine = visitor.mine().await?;
@@ -273,6 +273,14 @@ impl<'a> Visitor<'a> {
             sign_in::forget_session(app, &mut response)?;
         }
         Ok(response)
+    }
+}
+
+/// The page was left open for longer than its session lasted.
+fn signed_out() -> Fault {
+    Fault {
+        public: "You are signed out here by now, and nothing was done: sign in again.".into(),
+        ..Fault::no_credential()
     }
 }
 
