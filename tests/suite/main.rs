@@ -20,6 +20,7 @@ mod client_documents;
 mod consent;
 mod discovery;
 mod doctor;
+mod defences;
 mod expiry;
 mod fuzz;
 mod grants;
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
     trials.extend(consent::tests(&world));
     trials.extend(checklist::tests(&world));
     trials.extend(checklist_http::tests(&world));
+    trials.extend(defences::tests(&world));
     trials.extend(expiry::tests(&world));
     trials.extend(fuzz::tests(&world));
     trials.extend(hostile_provider::tests(&world));
