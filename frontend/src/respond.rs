@@ -73,3 +73,42 @@ fn with_body(status: StatusCode, body: Body) -> Response<Body> {
     *response.status_mut() = status;
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hardened(mut response: Response<Body>, https: bool) -> Response<Body> {
+        harden(&mut response, https);
+        response
+    }
+
+    #[test]
+    fn every_answer_is_private_and_what_it_says_it_is() {
+        let response = hardened(json(StatusCode::OK, &1), false);
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
+            ("cache-control", "no-store"),
+        ] {
+            assert_eq!(response.headers()[name], value);
+        }
+        assert!(!response.headers().contains_key("strict-transport-security"), "only TLS can promise TLS");
+        assert!(hardened(empty(StatusCode::OK), true).headers().contains_key("strict-transport-security"));
+        let mut asset = text(StatusCode::OK, "x");
+        asset.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
+        assert_eq!(hardened(asset, false).headers()["cache-control"], "public");
+    }
+
+    #[test]
+    fn pages_load_nothing_from_elsewhere_and_are_framed_by_nobody() {
+        let page = html(StatusCode::OK, String::new());
+        assert_eq!(page.headers()["x-frame-options"], "DENY");
+        let policy = page.headers()["content-security-policy"].to_str().unwrap();
+        for part in ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'self'"]
+        {
+            assert!(policy.contains(part), "{part} in {policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{policy}");
+    }
+}

@@ -22,6 +22,7 @@ mod client_documents;
 mod consent;
 mod discovery;
 mod doctor;
+mod defences;
 mod expiry;
 mod fuzz;
 mod grants;
@@ -96,6 +97,7 @@ fn main() -> ExitCode {
     trials.extend(checklist::tests(&world));
     trials.extend(checklist_http::tests(&world));
     trials.extend(checklist_mcp::tests(&world));
+    trials.extend(defences::tests(&world));
     trials.extend(expiry::tests(&world));
     trials.extend(fuzz::tests(&world));
     trials.extend(guide::tests(&world));

@@ -318,6 +318,56 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_used_for_what_it_says_alone() {
+        let with = |change: &dyn Fn(&mut Value)| {
+            let mut signer = Signer::new();
+            let mut keys = serde_json::to_value(&signer.keys).unwrap();
+            change(&mut keys["keys"]);
+            signer.keys = serde_json::from_value(keys).unwrap();
+            check(&signer, &header(), &claims()).is_ok()
+        };
+        assert!(with(&|_| {}));
+        assert!(with(&|keys| drop(keys[0].as_object_mut().unwrap().remove("alg"))));
+        assert!(!with(&|keys| keys[0]["use"] = json!("enc")));
+        assert!(!with(&|keys| keys[0]["alg"] = json!("ES384")));
+        assert!(!with(&|keys| *keys = json!([])));
+    }
+
+    #[test]
+    fn a_key_without_an_id_is_used_where_there_is_no_choice() {
+        let (one, two) = (Signer::new(), Signer::new());
+        let keys = [&one, &two].map(|signer| serde_json::to_value(&signer.keys.keys[0]).unwrap());
+        let signer = Signer { key: one.key, keys: serde_json::from_value(json!({ "keys": keys })).unwrap() };
+        assert!(matches!(check(&signer, &json!({"alg": "ES256"}), &claims()), Err(JwtFault::UnknownKey)));
+        assert!(matches!(check(&signer, &header(), &claims()), Err(JwtFault::UnknownKey)), "two of one id");
+    }
+
+    /// Asks a key set that was fetched `age` ago, at an address where nothing answers any more.
+    async fn ask(age: Duration, header: &Value) -> Result<Map<String, Value>, ProviderFault> {
+        let signer = Signer::new();
+        let token = signer.sign(header, &claims());
+        let fetched = Instant::now().checked_sub(age).expect("a clock that goes back an hour");
+        let set = KeySet { cached: Mutex::new(Some((signer.keys, fetched))) };
+        let issuers = ["https://id.example.com/".to_owned()];
+        let expected = Expected { issuers: &issuers, audience: Audience::Only("mcp"), nonce: Some("n-1") };
+        set.verify(&"http://127.0.0.1:9/".parse().unwrap(), &token, &expected).await
+    }
+
+    #[tokio::test]
+    async fn keys_are_fetched_again_when_they_are_old() {
+        assert!(ask(KEEP - Duration::from_secs(30), &header()).await.is_ok());
+        assert!(matches!(ask(KEEP, &header()).await, Err(ProviderFault::Unreachable(_))));
+    }
+
+    #[tokio::test]
+    async fn an_unknown_key_fetches_them_again_but_not_each_time() {
+        let unknown = json!({"alg": "ES256", "kid": "k2"});
+        let soon = ask(Duration::ZERO, &unknown).await;
+        assert!(matches!(soon, Err(ProviderFault::Token(JwtFault::UnknownKey))), "{soon:?}");
+        assert!(matches!(ask(REFETCH, &unknown).await, Err(ProviderFault::Unreachable(_))));
+    }
+
+    #[test]
     fn a_token_that_was_touched_does_not_hold() {
         let signer = Signer::new();
         let token = signer.sign(&header(), &claims());

@@ -314,6 +314,38 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn an_answer_of_another_issuer_is_refused() {
+        for (promised, iss, holds) in [
+            (true, Some("https://id.example.com"), true),
+            (false, Some("https://id.example.com"), true),
+            (false, None, true),
+            (true, None, false),
+            (true, Some("https://id.example.com/"), false),
+            (false, Some("https://evil.example.com"), false),
+            (false, Some(""), false),
+        ] {
+            let provider = provider("https://id.example.com");
+            let document = metadata(json!({"authorization_response_iss_parameter_supported": promised}));
+            *provider.metadata.lock().await = Some((document, Instant::now()));
+            assert_eq!(provider.check_issuer(iss).await.is_ok(), holds, "{promised} {iss:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sign_in_is_bound_by_state_nonce_and_challenge() {
+        let provider = provider("https://id.example.com");
+        *provider.metadata.lock().await = Some((metadata(json!({})), Instant::now()));
+        let outgoing = Outgoing { state: "s", nonce: "n", challenge: "c", login_hint: None };
+        let url = provider.authorization_url(&outgoing).await.unwrap();
+        let sent: std::collections::HashMap<_, _> = url.query_pairs().into_owned().collect();
+        for (name, value) in
+            [("state", "s"), ("nonce", "n"), ("code_challenge", "c"), ("code_challenge_method", "S256")]
+        {
+            assert_eq!(sent.get(name).map(String::as_str), Some(value), "{name}");
+        }
+    }
+
     #[test]
     fn endpoints_are_no_weaker_than_the_issuer() {
         for endpoint in ["http://id.example.com/x", "http://127.0.0.1/x", "ftp://id.example.com/x"] {

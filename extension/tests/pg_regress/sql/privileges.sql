@@ -59,3 +59,5 @@ SELECT count(*) >= 0 FROM mcp.audit_log;
 SELECT total_sessions >= 0 FROM mcp.session_statistics;
 SELECT detail IS NOT NULL FROM mcp.worker_status();
 SELECT * FROM mcp.sessions;
+-- Nobody makes anything in our schema.
+SELECT rolname FROM pg_roles WHERE rolname ~ '^(mcp|regress)_' AND has_schema_privilege(rolname, 'mcp', 'CREATE');

@@ -1,0 +1,115 @@
+-- What may be exposed as a tool, by whom, and what becomes of it when it changes hands.
+SET client_min_messages = warning;
+\set VERBOSITY terse
+CREATE SCHEMA exposed AUTHORIZATION regress_owner;
+GRANT USAGE ON SCHEMA exposed TO mcp_user, regress_nobody;
+CREATE SCHEMA closed AUTHORIZATION regress_owner;
+SET ROLE regress_owner;
+CREATE FUNCTION exposed.greet(name text DEFAULT 'you') RETURNS text LANGUAGE sql AS $$ SELECT 'hello ' || name $$;
+CREATE FUNCTION exposed.unnamed(integer) RETURNS integer LANGUAGE sql STABLE AS 'SELECT $1';
+CREATE FUNCTION exposed.anything(a anyelement) RETURNS text LANGUAGE sql STABLE AS 'SELECT a::text';
+CREATE FUNCTION exposed.secret() RETURNS text LANGUAGE sql STABLE AS $$ SELECT 'secret'::text $$;
+REVOKE EXECUTE ON FUNCTION exposed.secret() FROM PUBLIC;
+CREATE PROCEDURE exposed.do() LANGUAGE sql AS 'SELECT 1';
+CREATE AGGREGATE exposed.total(integer) (SFUNC = int4pl, STYPE = integer);
+CREATE FUNCTION closed.off() RETURNS text LANGUAGE sql STABLE AS $$ SELECT 'off'::text $$;
+-- Its owner's, and nobody else's.
+SET ROLE regress_nobody;
+SELECT mcp.expose_tool('exposed.greet(text)');
+RESET ROLE;
+GRANT EXECUTE ON FUNCTION mcp.expose_tool, mcp.withdraw_tool TO regress_owner, regress_nobody;
+SET ROLE regress_nobody;
+SELECT mcp.expose_tool('exposed.greet(text)');
+SELECT mcp.expose_resource('exposed.greet(text)', 'test://greet/{name}');
+SET ROLE regress_owner;
+SELECT mcp.expose_tool('exposed.greet(text)', scope => 'greet');
+-- Functions alone, with a name each client takes, that the user may call.
+SELECT mcp.expose_tool(NULL);
+SELECT mcp.expose_tool('exposed.do()');
+SELECT mcp.expose_tool('exposed.total(integer)');
+SELECT mcp.expose_tool('exposed.unnamed(integer)');
+SELECT mcp.expose_tool('exposed.anything(anyelement)');
+SELECT mcp.expose_tool('exposed.secret()');
+SELECT mcp.expose_tool('closed.off()');
+SELECT mcp.expose_tool('exposed.greet(text)', name => '');
+SELECT mcp.expose_tool('exposed.greet(text)', name => 'say hello');
+SELECT mcp.expose_tool('exposed.greet(text)', name => 'grüße');
+SELECT mcp.expose_tool('exposed.greet(text)', name => repeat('g', 65));
+SELECT mcp.expose_tool('exposed.greet(text)', name => repeat('g', 64));
+SELECT mcp.withdraw_tool(repeat('g', 64));
+SELECT mcp.expose_tool('exposed.greet(text)', scope => 'a"b');
+SELECT mcp.expose_tool('exposed.greet(text)', timeout => '0');
+SELECT mcp.expose_tool('exposed.greet(text)', timeout => '2 days');
+SELECT mcp.expose_tool('exposed.greet(text)', annotations => '{"readOnlyHint": true}');
+SELECT mcp.expose_tool('exposed.greet(text)', annotations => '{"destructiveHint": 1}');
+SELECT mcp.expose_tool('exposed.greet(text)', annotations => '[]');
+SELECT mcp.expose_tool('exposed.greet(text)', input_schema => '{"type": "array"}');
+-- None of that changed the tool.
+RESET ROLE;
+SELECT name, function, owner, scope, timeout, annotations FROM mcp.tools WHERE function LIKE 'exposed.%' ORDER BY name;
+-- A name that somebody took is taken, and stays theirs.
+CREATE FUNCTION exposed.other() RETURNS text LANGUAGE sql STABLE AS $$ SELECT 'other'::text $$;
+ALTER FUNCTION exposed.other() OWNER TO regress_nobody;
+SET ROLE regress_nobody;
+SELECT mcp.expose_tool('exposed.other()', name => 'greet');
+SELECT mcp.withdraw_tool('greet');
+SELECT mcp.withdraw_tool('no such tool');
+RESET ROLE;
+-- The scope is the session's, not the caller's to claim.
+SELECT access_token AS with_scope FROM mcp.create_session('i', 'exposure', NULL, scopes => '{greet}') \gset
+SELECT access_token AS without FROM mcp.create_session('i', 'exposure', NULL) \gset
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'with_scope', 'greet', '{"name": "Alice"}');
+SELECT mcp.call_tool(:'without', 'greet');
+-- A function that changed hands is not what was exposed: neither listed nor called, until its new owner exposes it.
+RESET ROLE;
+ALTER FUNCTION exposed.greet(text) OWNER TO regress_nobody;
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'with_scope', 'greet');
+SELECT count(*) FROM mcp.list_tools(:'with_scope') AS tool WHERE tool->>'name' = 'greet';
+RESET ROLE;
+ALTER FUNCTION exposed.greet(text) OWNER TO regress_owner;
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'with_scope', 'greet');
+SELECT count(*) FROM mcp.list_tools(:'with_scope') AS tool WHERE tool->>'name' = 'greet';
+-- Another body is another function, from the next call on.
+RESET ROLE;
+CREATE OR REPLACE FUNCTION exposed.greet(name text DEFAULT 'you') RETURNS text LANGUAGE sql AS $$ SELECT 'bye ' || name $$;
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'with_scope', 'greet');
+-- No tool runs while its role could do more than tools may, also in a backend that ran some before.
+RESET ROLE;
+GRANT pg_read_server_files TO mcp_user;
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'with_scope', 'greet');
+RESET ROLE;
+REVOKE pg_read_server_files FROM mcp_user;
+ALTER ROLE mcp_user BYPASSRLS;
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'with_scope', 'greet');
+RESET ROLE;
+ALTER ROLE mcp_user NOBYPASSRLS;
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'with_scope', 'greet');
+-- Settings that decide what SQL means are the tool's, whatever its caller has set, and the caller's again afterwards.
+RESET ROLE;
+CREATE FUNCTION exposed.settings() RETURNS jsonb LANGUAGE sql STABLE AS $$
+    SELECT jsonb_object_agg(name, setting) FROM pg_settings
+     WHERE name IN ('standard_conforming_strings', 'transform_null_equals', 'bytea_output', 'IntervalStyle', 'search_path')
+$$;
+SELECT mcp.expose_tool('exposed.settings()');
+SET ROLE regress_exec;
+SET standard_conforming_strings = off;
+SET transform_null_equals = on;
+SET bytea_output = escape;
+SET intervalstyle = postgres;
+SET search_path = closed;
+SELECT mcp.call_tool(:'with_scope', 'settings');
+SELECT current_setting('standard_conforming_strings') || ' '
+    || current_setting('transform_null_equals') || ' ' || current_setting('bytea_output') || ' '
+    || current_setting('intervalstyle') || ' ' || current_setting('search_path');
+RESET ALL;
+RESET ROLE;
+SELECT mcp.withdraw_tool('greet'), mcp.withdraw_tool('settings'), mcp.withdraw_tool('greet');
+DROP SCHEMA exposed, closed CASCADE;
+REVOKE EXECUTE ON FUNCTION mcp.expose_tool, mcp.withdraw_tool FROM regress_owner, regress_nobody;

@@ -1,0 +1,246 @@
+//! Defences that no attack elsewhere in the suite would miss if they were gone.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tests::browser::Browser;
+use tests::database::Database;
+use tests::frontend::Frontend;
+use tests::idp::stub::{Endpoint, Fault, StubProvider};
+use tests::mcp::{Answer, Door, Era, LEGACY};
+use tests::session::{NewSession, Session, call_tool, sqlstate};
+use tests::wait::wait_until;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::world::{self, Shared, Trials};
+
+/// Generous: the machine may be busy.
+const DEADLINE: Duration = Duration::from_secs(40);
+
+pub fn tests(world: &Shared) -> Trials {
+    world::tests![world;
+        every_kind_of_message_needs_a_live_session,
+        batches_are_bounded,
+        connections_are_bounded,
+        body_that_does_not_come_ends_its_request,
+        query_past_the_deadline_is_cancelled,
+        profile_of_somebody_else_signs_nobody_in,
+        error_of_a_tool_is_cut_where_it_is_too_long,
+        savepoint_that_is_released_keeps_the_identity_lost_with_its_parent,
+    ]
+}
+
+async fn session_at(frontend: &Frontend, database: &Database<'_>) -> Result<Session> {
+    let resource = format!("{}/mcp/v1", frontend.url());
+    NewSession::of("alice").at(&resource).create(&database.auth().await?).await
+}
+
+/// One message of each kind that needs nothing of the database but the verdict on its token.
+async fn messages(frontend: &Frontend, token: &str) -> Result<Vec<(&'static str, Answer)>> {
+    let [modern, legacy] = [Era::Modern, Era::Legacy].map(|era| frontend.mcp(era).with(Door::Bearer, token));
+    let initialize =
+        json!({"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}});
+    let notice = |method: &str| json!({"jsonrpc": "2.0", "method": method}).to_string();
+    Ok(vec![
+        ("initialize", legacy.request("initialize", initialize).await?),
+        ("ping", legacy.request("ping", json!({})).await?),
+        ("server/discover", modern.request("server/discover", json!({})).await?),
+        ("logging/setLevel", legacy.request("logging/setLevel", json!({"level": "info"})).await?),
+        ("resources/subscribe", legacy.request("resources/subscribe", json!({"uri": "test://x"})).await?),
+        ("resources/unsubscribe", legacy.request("resources/unsubscribe", json!({"uri": "test://x"})).await?),
+        ("a notification", legacy.post(notice("notifications/initialized")).await?),
+        ("tools/list", modern.request("tools/list", json!({})).await?),
+        ("tools/call", modern.call("whoami", json!({})).await?),
+    ])
+}
+
+async fn every_kind_of_message_needs_a_live_session(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let frontend = world.frontend(&database).await?;
+    let session = session_at(&frontend, &database).await?;
+    for (what, answer) in messages(&frontend, &session.token).await? {
+        ensure!(answer.status.is_success(), "{what} of a live session: {} {}", answer.status, answer.text);
+    }
+    let auth = database.auth().await?;
+    auth.execute("SELECT mcp.revoke_session($1)", &[&session.token]).await?;
+    for (what, answer) in messages(&frontend, &session.token).await? {
+        ensure!(answer.status == StatusCode::UNAUTHORIZED, "{what}: {} {}", answer.status, answer.text);
+        ensure!(answer.text.contains("revoked"), "{what}: {}", answer.text);
+    }
+    Ok(())
+}
+
+async fn batches_are_bounded(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let frontend = world.frontend(&database).await?;
+    let session = session_at(&frontend, &database).await?;
+    let client = frontend.mcp(Era::Legacy).with(Door::Bearer, &session.token);
+    let batch = |length: usize| {
+        let messages = (0..length).map(|id| json!({"jsonrpc": "2.0", "id": id, "method": "ping"}));
+        Value::from_iter(messages).to_string()
+    };
+    let longest = client.post(batch(50)).await?;
+    ensure!(longest.status == StatusCode::OK, "{} {}", longest.status, longest.text);
+    for length in [0, 51] {
+        let answer = client.post(batch(length)).await?;
+        ensure!(answer.status == StatusCode::BAD_REQUEST, "{length}: {} {}", answer.status, answer.text);
+    }
+    Ok(())
+}
+
+/// Sends `head` on a connection of its own, and leaves it open.
+async fn connect(frontend: &Frontend, head: &str) -> Result<TcpStream> {
+    let address = frontend.url().strip_prefix("http://").context("an http URL")?.to_owned();
+    let mut stream = TcpStream::connect(&address).await?;
+    stream.write_all(head.replace("HOST", &address).as_bytes()).await?;
+    Ok(stream)
+}
+
+/// What comes first on a connection.
+async fn first_line(stream: &mut TcpStream) -> Result<String> {
+    let mut text = Vec::new();
+    let read = async {
+        while !text.contains(&b'\n') {
+            if stream.read_buf(&mut text).await? == 0 {
+                break;
+            }
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    tokio::time::timeout(DEADLINE, read).await.context("nothing came")??;
+    Ok(String::from_utf8_lossy(&text).lines().next().unwrap_or_default().to_owned())
+}
+
+async fn connections_are_bounded(world: &Shared) -> Result<()> {
+    const MOST: usize = 5;
+    let database = world.database().await?;
+    let frontend = world.settings(&database)?.set("MCP_MAX_CONNECTIONS", &MOST.to_string());
+    let frontend = world.oidc().await?.register(frontend).await?.start().await?;
+    let health = "GET /healthz HTTP/1.1\r\nHost: HOST\r\n\r\n";
+    // The connection that asked whether it serves may take a moment to go.
+    let mut held = Vec::new();
+    let start = Instant::now();
+    while held.len() < MOST {
+        ensure!(start.elapsed() < DEADLINE, "only {} connections were served", held.len());
+        let mut stream = connect(&frontend, health).await?;
+        if first_line(&mut stream).await?.contains(" 200 ") {
+            held.push(stream);
+        }
+    }
+    let line = first_line(&mut connect(&frontend, health).await?).await?;
+    ensure!(line.contains(" 503 "), "{line:?} on connection {}", MOST + 1);
+    // Whoever leaves makes room.
+    held.pop();
+    wait_until("room for another connection", DEADLINE, || async {
+        Ok(first_line(&mut connect(&frontend, health).await?).await?.contains(" 200 "))
+    })
+    .await
+}
+
+async fn body_that_does_not_come_ends_its_request(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let settings = world.settings(&database)?.set("MCP_REQUEST_TIMEOUT", "2");
+    let frontend = world.oidc().await?.register(settings).await?.start().await?;
+    let session = session_at(&frontend, &database).await?;
+    let head = format!(
+        "POST /mcp/v1 HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+         Content-Length: 100\r\n\r\n{{",
+        session.token
+    );
+    let line = first_line(&mut connect(&frontend, &head).await?).await?;
+    ensure!(line.contains(" 408 "), "{line:?}");
+    Ok(())
+}
+
+async fn query_past_the_deadline_is_cancelled(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let settings = world.settings(&database)?.set("MCP_REQUEST_TIMEOUT", "2");
+    let frontend = world.oidc().await?.register(settings).await?.start().await?;
+    let session = session_at(&frontend, &database).await?;
+    let (holder, watcher) = (database.superuser().await?, database.superuser().await?);
+    holder.batch_execute("BEGIN; LOCK TABLE mcp.sessions IN ACCESS EXCLUSIVE MODE").await?;
+    let start = Instant::now();
+    let answer = reqwest::Client::new()
+        .get(format!("{}/auth/session", frontend.url()))
+        .bearer_auth(&session.token)
+        .send();
+    let answer = tokio::time::timeout(DEADLINE, answer).await.context("no answer")??;
+    let status = answer.status();
+    let text = answer.text().await?;
+    ensure!(status == StatusCode::SERVICE_UNAVAILABLE, "{status} {text} after {:?}", start.elapsed());
+    ensure!(text.contains("deadline_exceeded"), "{text}");
+    // The lock is still held, so the query can only have ended by being cancelled.
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                    WHERE datname = current_database() AND usename LIKE 'mcp_frontend_%' AND state = 'active'";
+    wait_until("the query to end", DEADLINE, || async {
+        Ok(watcher.query_one(waiting, &[]).await?.get::<_, i64>(0) == 0)
+    })
+    .await?;
+    holder.batch_execute("ROLLBACK").await?;
+    Ok(())
+}
+
+async fn profile_of_somebody_else_signs_nobody_in(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (frontend, stub) = world.stubbed(&database).await?;
+    // The other stub answers what it is told to, which is all that is asked of a userinfo endpoint.
+    let userinfo = StubProvider::start().await?;
+    let endpoint = format!("{}/jwks", userinfo.issuer());
+    stub.forge_metadata(move |document| {
+        document.insert("userinfo_endpoint".to_owned(), json!(endpoint));
+    });
+    stub.forge(|claims| {
+        claims.remove("email");
+    });
+    let profile = |subject: Value| {
+        let profile = json!({"sub": subject, "email": "mallory@example.com"}).to_string();
+        userinfo.fail(Endpoint::Jwks, Fault::Body("application/json", profile));
+    };
+    for subject in [json!("mallory"), json!(""), json!(null), json!(["alice"])] {
+        profile(subject.clone());
+        let browser = Browser::new();
+        let callback = browser.sign_in_to_callback(&frontend.url(), "alice").await?;
+        let page = browser.step(callback.as_str()).await?;
+        ensure!(page.status == StatusCode::SERVICE_UNAVAILABLE, "{subject}: {} {}", page.status, page.text);
+    }
+    let superuser = database.superuser().await?;
+    let sessions: i64 = superuser.query_one("SELECT count(*) FROM mcp.sessions", &[]).await?.get(0);
+    ensure!(sessions == 0, "{sessions} sessions");
+    profile(json!("alice"));
+    let signed_in = Browser::new().sign_in(&frontend.url(), "alice").await?;
+    ensure!(signed_in.answer["user"]["email"] == "mallory@example.com", "{}", signed_in.answer);
+    Ok(())
+}
+
+async fn error_of_a_tool_is_cut_where_it_is_too_long(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let session = NewSession::of("alice").create(&database.auth().await?).await?;
+    let exec = database.exec().await?;
+    for (length, longest) in [(100, 100), (100_000, 4100)] {
+        let message = "é".repeat(length / 2);
+        let result = call_tool(&exec, &session.token, "fail", json!({"message": message})).await?;
+        ensure!(result["isError"] == true, "{result}");
+        let text = result["content"][0]["text"].as_str().context("a text")?;
+        ensure!(text.len() <= longest && text.starts_with("é"), "{} bytes", text.len());
+    }
+    Ok(())
+}
+
+async fn savepoint_that_is_released_keeps_the_identity_lost_with_its_parent(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let auth = database.auth().await?;
+    let session = NewSession::of("alice").create(&auth).await?;
+    auth.batch_execute("BEGIN; SAVEPOINT outer_one; SAVEPOINT inner_one").await?;
+    auth.query_one("SELECT status FROM mcp.enter($1)", &[&session.token]).await?;
+    auth.batch_execute("RELEASE inner_one; SAVEPOINT later; ROLLBACK TO later").await?;
+    let user: Option<uuid::Uuid> = auth.query_one("SELECT mcp.user_id()", &[]).await?.get(0);
+    ensure!(user == Some(session.user_id), "a later savepoint has nothing to do with it: {user:?}");
+    auth.batch_execute("ROLLBACK TO outer_one").await?;
+    let read = sqlstate(auth.query_one("SELECT mcp.user_id()", &[]).await)?;
+    ensure!(read == "25000", "the arming was taken back: {read}");
+    auth.batch_execute("ROLLBACK").await?;
+    Ok(())
+}
