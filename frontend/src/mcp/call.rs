@@ -72,8 +72,7 @@ impl Call {
             }
         };
         let parameter = |name: &'static str| Some((name, (*message.params.get(name)?).to_owned()));
-        let is_token =
-            |token: &&Box<RawValue>| token.get().starts_with('"') || token.get().parse::<i64>().is_ok();
+        let is_token = |token: &RawValue| token.get().starts_with('"') || token.get().parse::<i64>().is_ok();
         Self {
             era,
             id: message.id().map(ToOwned::to_owned),
@@ -83,7 +82,7 @@ impl Call {
             headers,
             capabilities: meta.get(CAPABILITIES_KEY).filter(|_| era == Era::Modern).cloned(),
             log_level,
-            progress_token: meta.get("progressToken").filter(is_token).cloned(),
+            progress_token: meta.get("progressToken").filter(|token| is_token(token)).cloned(),
         }
     }
 
