@@ -66,16 +66,36 @@ const kinds = {
   },
 };
 
+// The same answer, giving up its call where its stream breaks: the client would wait until its time is over.
+function watched(response, call) {
+  const reader = response.body.getReader();
+  const body = new ReadableStream({
+    async pull(controller) {
+      try {
+        const { done, value } = await reader.read();
+        if (done) controller.close(); else controller.enqueue(value);
+      } catch (error) {
+        call.abort(error);
+        controller.error(error);
+      }
+    },
+    cancel: (reason) => reader.cancel(reason),
+  });
+  return new Response(body, { status: response.status, headers: response.headers });
+}
+
 const counts = {};
 let numbers = 0;
 
 async function runClient(era) {
   let call;
   let abort;
-  const tagged = (target, init = {}) => {
+  const tagged = async (target, init = {}) => {
     const headers = new Headers(init.headers);
     headers.set('x-call', call);
-    return fetch(target, { ...init, headers });
+    const mine = abort;
+    const response = await fetch(target, { ...init, headers });
+    return response.headers.get('content-type')?.startsWith('text/event-stream') ? watched(response, mine) : response;
   };
   // Runs `work` as a call of its own; undefined where it failed.
   const run = async (kind, work) => {
@@ -100,8 +120,6 @@ async function runClient(era) {
       fetch: tagged,
       requestInit: { headers: { authorization: `Bearer ${token}` } },
     });
-    // A call whose stream broke would be waited for until its time is over.
-    client.onerror = (error) => abort.abort(error);
     const connected = await run('connect', (options) => client.connect(transport, options).then(() => true));
     for (let calls = 0; connected && calls < CALLS_OF_A_CLIENT && Date.now() < end; calls++) {
       const kind = names[next++ % names.length];
