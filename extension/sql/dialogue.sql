@@ -13,7 +13,7 @@ COMMENT ON TABLE mcp.used_request_states IS
     'Request states that clients have sent back: none is taken twice. Gone when it would have ended';
 
 CREATE FUNCTION mcp.elicit(key text, message text, requested_schema jsonb) RETURNS jsonb
-LANGUAGE sql VOLATILE PARALLEL UNSAFE
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 RETURN mcp.request_input(pg_catalog.jsonb_build_object(key, pg_catalog.jsonb_build_object(
            'method', 'elicitation/create',
            'params', pg_catalog.jsonb_build_object('message', message, 'requestedSchema', requested_schema))))
@@ -21,7 +21,7 @@ RETURN mcp.request_input(pg_catalog.jsonb_build_object(key, pg_catalog.jsonb_bui
 
 CREATE FUNCTION mcp.sample(key text, messages jsonb, max_tokens integer DEFAULT 1000, options jsonb DEFAULT '{}')
 RETURNS jsonb
-LANGUAGE sql VOLATILE PARALLEL UNSAFE
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 RETURN mcp.request_input(pg_catalog.jsonb_build_object(key, pg_catalog.jsonb_build_object(
            'method', 'sampling/createMessage',
            'params', options OPERATOR(pg_catalog.||)
@@ -29,7 +29,7 @@ RETURN mcp.request_input(pg_catalog.jsonb_build_object(key, pg_catalog.jsonb_bui
        OPERATOR(pg_catalog.->) key;
 
 CREATE FUNCTION mcp.roots(key text DEFAULT 'roots') RETURNS jsonb
-LANGUAGE sql VOLATILE PARALLEL UNSAFE
+LANGUAGE sql VOLATILE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
 RETURN mcp.request_input(pg_catalog.jsonb_build_object(key, pg_catalog.jsonb_build_object(
            'method', 'roots/list', 'params', pg_catalog.jsonb_build_object())))
        OPERATOR(pg_catalog.->) key OPERATOR(pg_catalog.->) 'roots';

@@ -128,9 +128,10 @@ mod property {
             for name in ["a", "bc"] {
                 let mut values = fields.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str());
                 let (first, second) = (values.next(), values.next());
-                let expected = match second {
-                    Some(_) => Err(QueryFault::Repeated(name)),
-                    None => Ok(first.filter(|value| !value.is_empty())),
+                let expected = match (first, second) {
+                    (_, Some(_)) => Err(QueryFault::Repeated(name)),
+                    (Some(value), None) if value.contains(char::is_control) => Err(QueryFault::Control(name)),
+                    (first, None) => Ok(first.filter(|value| !value.is_empty())),
                 };
                 prop_assert_eq!(form.get(name), expected);
             }

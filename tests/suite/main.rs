@@ -62,7 +62,59 @@ use std::sync::Arc;
 
 use libtest_mimic::Arguments;
 
-use crate::world::World;
+use crate::world::{Shared, Trials, World};
+
+/// What is tested, a file each.
+const SUITES: &[fn(&Shared) -> Trials] = &[
+    abandoned::tests,
+    arguments::tests,
+    attacks::tests,
+    attacks_server::tests,
+    authorization_code::tests,
+    authorization_conformance::tests,
+    bad_input::tests,
+    cancellation::tests,
+    causes::tests,
+    changes::tests,
+    checklist::tests,
+    checklist_http::tests,
+    checklist_mcp::tests,
+    client_documents::tests,
+    consent::tests,
+    defences::tests,
+    discovery::tests,
+    doctor::tests,
+    expiry::tests,
+    fuzz::tests,
+    guide::tests,
+    hostile_provider::tests,
+    http_surface::tests,
+    lifecycle::tests,
+    mcp_calls::tests,
+    oauth_survival::tests,
+    official_clients::tests,
+    own_sessions::tests,
+    pages::tests,
+    pooler::tests,
+    pooling::tests,
+    progress::tests,
+    protocol::tests,
+    provider_answers::tests,
+    rate_limits::tests,
+    redirects::tests,
+    refresh_tokens::tests,
+    registration::tests,
+    replicas::tests,
+    results::tests,
+    rounds::tests,
+    sign_in::tests,
+    smuggling::tests,
+    step_up::tests,
+    survival::tests,
+    token_endpoint::tests,
+    trojans::tests,
+    types::tests,
+];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -79,59 +131,11 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut trials = Vec::new();
-    trials.extend(abandoned::tests(&world));
-    trials.extend(arguments::tests(&world));
-    trials.extend(attacks::tests(&world));
-    trials.extend(attacks_server::tests(&world));
-    trials.extend(authorization_code::tests(&world));
-    trials.extend(authorization_conformance::tests(&world));
-    trials.extend(bad_input::tests(&world));
-    trials.extend(cancellation::tests(&world));
-    trials.extend(causes::tests(&world));
-    trials.extend(changes::tests(&world));
-    trials.extend(client_documents::tests(&world));
-    trials.extend(discovery::tests(&world));
-    trials.extend(doctor::tests(&world));
-    trials.extend(consent::tests(&world));
-    trials.extend(checklist::tests(&world));
-    trials.extend(checklist_http::tests(&world));
-    trials.extend(checklist_mcp::tests(&world));
-    trials.extend(defences::tests(&world));
-    trials.extend(expiry::tests(&world));
-    trials.extend(fuzz::tests(&world));
-    trials.extend(guide::tests(&world));
-    trials.extend(hostile_provider::tests(&world));
-    trials.extend(http_surface::tests(&world));
-    trials.extend(lifecycle::tests(&world));
-    trials.extend(mcp_calls::tests(&world));
-    trials.extend(official_clients::tests(&world));
-    trials.extend(pages::tests(&world));
-    trials.extend(oauth_survival::tests(&world));
-    trials.extend(own_sessions::tests(&world));
-    trials.extend(pooler::tests(&world));
-    trials.extend(pooling::tests(&world));
-    trials.extend(provider_answers::tests(&world));
-    trials.extend(redirects::tests(&world));
-    trials.extend(refresh_tokens::tests(&world));
-    trials.extend(progress::tests(&world));
-    trials.extend(protocol::tests(&world));
-    trials.extend(replicas::tests(&world));
-    trials.extend(rounds::tests(&world));
-    trials.extend(rate_limits::tests(&world));
-    trials.extend(registration::tests(&world));
-    trials.extend(results::tests(&world));
-    trials.extend(sign_in::tests(&world));
-    trials.extend(step_up::tests(&world));
-    trials.extend(survival::tests(&world));
-    trials.extend(token_endpoint::tests(&world));
-    trials.extend(smuggling::tests(&world));
-    trials.extend(trojans::tests(&world));
+    let mut trials: Vec<_> = SUITES.iter().flat_map(|tests| tests(&world)).collect();
     let last = no_secrets::tests(&world);
     let names: Vec<_> = trials.iter().chain(&last).map(|trial| trial.name().to_owned()).collect();
     trials.push(security_table::trial(names.clone()));
     let whole = !arguments.list && arguments.filter.is_none() && arguments.skip.is_empty();
-    trials.extend(types::tests(&world));
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Whatever was run, what it handed out is looked for.
     arguments.filter = None;

@@ -155,12 +155,14 @@ fn shorten(text: &str) -> &str {
 
 #[cfg(test)]
 mod unit {
+    use super::super::json::Exact;
+    use super::super::limits::Limits;
     use super::*;
     use proptest::prelude::*;
     use std::rc::Rc;
 
     fn named(kind: Kind, not_null: bool) -> Type {
-        Type { oid: 0, target: String::new(), kind, not_null, comment: None }
+        Type { oid: 0, target: String::new(), kind, limits: Limits::default(), not_null, comment: None }
     }
 
     fn types() -> impl Strategy<Value = Type> {
@@ -169,11 +171,10 @@ mod unit {
             (any::<i16>(), any::<i16>())
                 .prop_map(|(a, b)| Kind::Integer { min: a.min(b).into(), max: a.max(b).into() }),
             Just(Kind::Number),
-            Just(Kind::Text { max_length: None }),
-            Just(Kind::Bytes),
+            Just(Kind::Text),
             Just(Kind::Enum(vec!["a".into(), "b".into()])),
             Just(Kind::Json),
-            Just(Kind::Other),
+            Just(Kind::Other { foreign: false }),
         ];
         (leaf, any::<bool>()).prop_map(|(kind, not_null)| named(kind, not_null)).prop_recursive(
             3,
@@ -181,7 +182,9 @@ mod unit {
             3,
             |inner| {
                 prop_oneof![
-                    inner.clone().prop_map(|ty| named(Kind::Array(Rc::new(ty)), false)),
+                    (inner.clone(), 1..=2_u32).prop_map(|(ty, dimensions)| {
+                        named(Kind::Array { element: Rc::new(ty), dimensions }, false)
+                    }),
                     prop::collection::vec(inner, 0..3).prop_map(|types| {
                         let fields = ["a", "b", "c"].into_iter().zip(types).map(|(name, ty)| {
                             super::super::types::Field { name: name.into(), ty: Rc::new(ty), comment: None }
@@ -199,8 +202,8 @@ mod unit {
             any::<bool>().prop_map(Json::Boolean),
             any::<i64>().prop_map(|number| Json::Number(Number::Integer(number))),
             any::<i8>().prop_map(|number| Json::Number(Number::Integer(number.into()))),
-            Just(Json::Number(Number::Huge)),
-            Just(Json::Number(Number::Fraction)),
+            Just(Json::Number(Number::Huge(Exact::UNREAD))),
+            Just(Json::Number(Number::Fraction(Exact::UNREAD))),
             prop_oneof![Just("a".to_owned()), any::<String>()].prop_map(Json::String),
             Just(Json::Deep),
         ];
@@ -221,14 +224,28 @@ mod unit {
             (Kind::Boolean, Json::Boolean(_)) | (Kind::Number, Json::Number(_)) => true,
             (Kind::Integer { min, max }, Json::Number(Number::Integer(n))) => n >= min && n <= max,
             (Kind::Enum(labels), Json::String(text)) => labels.contains(text),
-            (Kind::Text { .. } | Kind::Bytes | Kind::Other, Json::String(_)) => true,
-            (Kind::Array(ty), Json::Array(values)) => {
-                values.iter().all(|value| fits(ty, value, !ty.not_null))
+            (Kind::Text | Kind::Other { .. }, Json::String(_)) => true,
+            (Kind::Array { element, dimensions: 1 }, Json::Array(values)) => {
+                values.iter().all(|value| fits(element, value, !element.not_null))
             }
-            (Kind::Object(fields), Json::Object(members)) => members.iter().all(|(name, value)| {
-                let field = fields.iter().find(|field| &field.name == name);
-                field.is_some_and(|field| fits(&field.ty, value, !field.ty.not_null))
-            }),
+            (Kind::Array { element, .. }, Json::Array(rows)) => {
+                let length = |row: &Json| if let Json::Array(row) = row { Some(row.len()) } else { None };
+                rows.iter().all(|row| match row {
+                    Json::Array(values) => {
+                        length(&rows[0]) == Some(values.len())
+                            && values.iter().all(|value| fits(element, value, !element.not_null))
+                    }
+                    _ => false,
+                })
+            }
+            (Kind::Object(fields), Json::Object(members)) => {
+                members.iter().all(|(name, value)| {
+                    let field = fields.iter().find(|field| &field.name == name);
+                    field.is_some_and(|field| fits(&field.ty, value, !field.ty.not_null))
+                }) && fields
+                    .iter()
+                    .all(|field| !field.ty.not_null || members.iter().any(|(name, _)| name == &field.name))
+            }
             _ => false,
         }
     }
@@ -246,6 +263,7 @@ mod unit {
                     name: name.into(),
                     ty: Rc::new(ty),
                     default: optional.then_some(0),
+                    default_value: None,
                     variadic: false,
                     nullable,
                 })

@@ -37,6 +37,12 @@ pub(super) enum Number {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Exact(pg_sys::Numeric);
 
+#[cfg(test)]
+impl Exact {
+    /// One that nothing looks at: there is no server here to make it.
+    pub(super) const UNREAD: Self = Self(std::ptr::null_mut());
+}
+
 impl Number {
     /// How it stands to another number, in decimal.
     pub(super) fn compare(&self, other: &serde_json::Number) -> Ordering {
