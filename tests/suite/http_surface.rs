@@ -436,7 +436,7 @@ async fn checklist_59_what_no_endpoint_takes_does_nothing(world: &Shared) -> Res
         ("/auth/init", &["GET"]),
         ("/auth/callback", &["GET"]),
         ("/auth/session", &["GET"]),
-        ("/auth/sessions", &["GET", "DELETE"]),
+        ("/auth/sessions", &["GET", "POST", "DELETE"]),
         ("/auth/logout", &["POST"]),
         ("/authorize", &["GET", "POST"]),
         ("/token", &["POST"]),

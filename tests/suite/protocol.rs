@@ -116,7 +116,8 @@ impl Stage {
                           mcp.expose_prompt('app.greet(text)', name => 'greet', completions => '{"whom": "app.known(text)"}')"#,
             )
             .await?;
-        let frontend = world.frontend(&database).await?;
+        // It serves every row, and so outlives the one that sets it up.
+        let frontend = world.lasting_frontend(&database).await?;
         let resource = format!("{}/mcp/v1", frontend.url());
         let session = NewSession::of("alice").at(&resource).create(&database.auth().await?).await?;
         Ok(Self { frontend, token: session.token })

@@ -101,6 +101,12 @@ impl World {
         self.oidc().await?.register(settings).await?.start().await
     }
 
+    /// The same for more than one test; nobody looks into its connections.
+    pub async fn lasting_frontend(&self, database: &Database<'_>) -> Result<Frontend> {
+        let settings = Settings::new(database, &self.logs)?;
+        self.oidc().await?.register(settings).await?.start().await
+    }
+
     /// A frontend of `database` that signs in at a stub of its own.
     pub async fn stubbed(&self, database: &Database<'_>) -> Result<(Frontend, StubProvider)> {
         let stub = StubProvider::start().await?;
