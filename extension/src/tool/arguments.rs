@@ -153,12 +153,16 @@ fn shorten(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_QUOTED)]
 }
 
-#[cfg(test)]
-mod unit {
+// In a server: comparing numbers is PostgreSQL's.
+#[cfg(any(test, feature = "pg_test"))]
+#[pgrx::pg_schema]
+mod tests {
     use super::super::json::Exact;
     use super::super::limits::Limits;
     use super::*;
+    use pgrx::prelude::*;
     use proptest::prelude::*;
+    use proptest::test_runner::{Config, TestRunner};
     use std::rc::Rc;
 
     fn named(kind: Kind, not_null: bool) -> Type {
@@ -250,12 +254,11 @@ mod unit {
         }
     }
 
-    proptest! {
-        #[test]
-        fn what_passes_fits_the_signature(
-            signature in prop::collection::vec((types(), any::<bool>(), any::<bool>()), 0..4),
-            given in json(),
-        ) {
+    #[pg_test]
+    fn what_passes_fits_the_signature() {
+        let signature = prop::collection::vec((types(), any::<bool>(), any::<bool>()), 0..4);
+        let config = Config { failure_persistence: None, ..Config::default() };
+        let tried = TestRunner::new(config).run(&(signature, json()), |(signature, given)| {
             let arguments: Vec<Argument> = ["a", "b", "c", "d"]
                 .into_iter()
                 .zip(signature)
@@ -285,6 +288,10 @@ mod unit {
                 // Names and labels that a client makes up are cut.
                 prop_assert!(told.len() < 2000, "{}", told);
             }
+            Ok(())
+        });
+        if let Err(failure) = tried {
+            panic!("{failure}");
         }
     }
 }

@@ -37,9 +37,9 @@ pub(super) enum Number {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Exact(pg_sys::Numeric);
 
-#[cfg(test)]
+#[cfg(any(test, feature = "pg_test"))]
 impl Exact {
-    /// One that nothing looks at: there is no server here to make it.
+    /// One that nothing looks at.
     pub(super) const UNREAD: Self = Self(std::ptr::null_mut());
 }
 
