@@ -28,6 +28,7 @@ pub fn tests(world: &Shared) -> Trials {
         body_that_does_not_come_ends_its_request,
         query_past_the_deadline_is_cancelled,
         profile_of_somebody_else_signs_nobody_in,
+        answer_of_the_provider_that_is_too_large_signs_nobody_in,
         error_of_a_tool_is_cut_where_it_is_too_long,
         savepoint_that_is_released_keeps_the_identity_lost_with_its_parent,
     ]
@@ -212,6 +213,26 @@ async fn profile_of_somebody_else_signs_nobody_in(world: &Shared) -> Result<()> 
     profile(json!("alice"));
     let signed_in = Browser::new().sign_in(&frontend.url(), "alice").await?;
     ensure!(signed_in.answer["user"]["email"] == "mallory@example.com", "{}", signed_in.answer);
+    Ok(())
+}
+
+/// Everything in it is right, so that nothing but its size can be what is refused.
+async fn answer_of_the_provider_that_is_too_large_signs_nobody_in(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (frontend, stub) = world.stubbed(&database).await?;
+    for (padding, status) in [(2 << 20, StatusCode::SERVICE_UNAVAILABLE), (1 << 10, StatusCode::OK)] {
+        stub.forge_response(move |answer| {
+            answer.insert("padding".to_owned(), json!("x".repeat(padding)));
+        });
+        let browser = Browser::new();
+        let callback = browser.sign_in_to_callback(&frontend.url(), "alice@example.com").await?;
+        if status == StatusCode::OK {
+            browser.finish(callback.as_str()).await?;
+            continue;
+        }
+        let page = browser.step(callback.as_str()).await?;
+        ensure!(page.status == status, "{padding}: {} {}", page.status, page.text);
+    }
     Ok(())
 }
 
