@@ -15,6 +15,7 @@ use tests::wait::wait_until;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::attacks::Stage;
 use crate::world::{self, Shared, Trials};
 
 /// Generous: the machine may be busy.
@@ -28,7 +29,10 @@ pub fn tests(world: &Shared) -> Trials {
         body_that_does_not_come_ends_its_request,
         query_past_the_deadline_is_cancelled,
         profile_of_somebody_else_signs_nobody_in,
+        answer_of_the_provider_that_is_too_large_signs_nobody_in,
         error_of_a_tool_is_cut_where_it_is_too_long,
+        fault_of_the_server_is_no_result_of_the_tool,
+        tool_that_is_not_restricted_acts_as_nobody_else_either,
         savepoint_that_is_released_keeps_the_identity_lost_with_its_parent,
     ]
 }
@@ -215,6 +219,26 @@ async fn profile_of_somebody_else_signs_nobody_in(world: &Shared) -> Result<()> 
     Ok(())
 }
 
+/// Everything in it is right, so that nothing but its size can be what is refused.
+async fn answer_of_the_provider_that_is_too_large_signs_nobody_in(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (frontend, stub) = world.stubbed(&database).await?;
+    for (padding, status) in [(2 << 20, StatusCode::SERVICE_UNAVAILABLE), (1 << 10, StatusCode::OK)] {
+        stub.forge_response(move |answer| {
+            answer.insert("padding".to_owned(), json!("x".repeat(padding)));
+        });
+        let browser = Browser::new();
+        let callback = browser.sign_in_to_callback(&frontend.url(), "alice@example.com").await?;
+        if status == StatusCode::OK {
+            browser.finish(callback.as_str()).await?;
+            continue;
+        }
+        let page = browser.step(callback.as_str()).await?;
+        ensure!(page.status == status, "{padding}: {} {}", page.status, page.text);
+    }
+    Ok(())
+}
+
 async fn error_of_a_tool_is_cut_where_it_is_too_long(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let session = NewSession::of("alice").create(&database.auth().await?).await?;
@@ -225,6 +249,48 @@ async fn error_of_a_tool_is_cut_where_it_is_too_long(world: &Shared) -> Result<(
         ensure!(result["isError"] == true, "{result}");
         let text = result["content"][0]["text"].as_str().context("a text")?;
         ensure!(text.len() <= longest && text.starts_with("é"), "{} bytes", text.len());
+    }
+    Ok(())
+}
+
+/// A conflict between transactions, a lack of room, a shutdown: whoever called is to try again, and no model to be told.
+async fn fault_of_the_server_is_no_result_of_the_tool(world: &Shared) -> Result<()> {
+    let stage = Stage::set(world).await?;
+    let raise = |state: &str| {
+        let statement = format!("DO $$ BEGIN RAISE EXCEPTION 'as it were' USING ERRCODE = '{state}'; END $$");
+        json!({"statement": statement})
+    };
+    for state in ["40001", "40P01", "53200", "57P01", "58030", "XX000"] {
+        let called = call_tool(&stage.exec, &stage.alice.token, "run", raise(state)).await;
+        ensure!(sqlstate(called)? == state, "{state}");
+    }
+    let result = call_tool(&stage.exec, &stage.alice.token, "run", raise("P0001")).await?;
+    ensure!(result["isError"] == true, "{result}");
+    stage.clean(&stage.exec, "mcp_frontend_exec", "faults").await
+}
+
+/// Restriction refuses SET ROLE too, so that without it only the seal itself is left.
+async fn tool_that_is_not_restricted_acts_as_nobody_else_either(world: &Shared) -> Result<()> {
+    let stage = Stage::set(world).await?;
+    let expose = "SELECT mcp.expose_tool('app.try(text)', name => 'try_free', restricted => false)";
+    stage.superuser.batch_execute(expose).await?;
+    for statement in [
+        "SET ROLE mcp_exec",
+        "SET LOCAL ROLE mcp_exec",
+        "SET ROLE mcp_frontend_exec",
+        "SET ROLE NONE",
+        "RESET ROLE",
+        "SET SESSION AUTHORIZATION mcp_frontend_exec",
+        "SET SESSION AUTHORIZATION DEFAULT",
+        "RESET SESSION AUTHORIZATION",
+        "SELECT set_config('role', 'mcp_exec', true)",
+        "SELECT set_config('role', 'mcp_frontend_exec', false)",
+        "DO $$ BEGIN SET LOCAL ROLE mcp_exec; END $$",
+    ] {
+        let after = stage.inject_by("try_free", statement).await?;
+        ensure!(after["sqlstate"] == "42501", "{statement}: {after}");
+        ensure!(after["role"] == "mcp_user", "{statement}: {after}");
+        stage.clean(&stage.exec, "mcp_frontend_exec", statement).await?;
     }
     Ok(())
 }

@@ -111,7 +111,7 @@ fn name<'a>(what: &'static str, value: Option<&'a str>) -> Result<Option<&'a str
 pub(crate) fn checked_scopes(scopes: Option<Vec<Option<String>>>) -> Result<Vec<String>, Error> {
     let scopes = scopes.unwrap_or_default();
     if scopes.len() > MAX_SCOPES {
-        return Err(Error::TooLong { what: "scopes", got: scopes.len(), limit: MAX_SCOPES });
+        return Err(Error::TooMany { what: "scopes", got: scopes.len(), limit: MAX_SCOPES });
     }
     let mut checked = Vec::with_capacity(scopes.len());
     for scope in scopes {

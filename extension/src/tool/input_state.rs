@@ -124,6 +124,13 @@ mod unit {
         State { expires_at: 1, answers }
     }
 
+    #[test]
+    fn a_state_that_is_larger_than_any_form_is_not_read() {
+        let scope = Scope::new(&token(), "tool", "name", "{}").unwrap();
+        assert!(scope.read(&scope.write(&state(&"x".repeat(LARGEST / 2))).unwrap()).is_some());
+        assert!(scope.read(&scope.write(&state(&"x".repeat(LARGEST))).unwrap()).is_none());
+    }
+
     proptest! {
         #[test]
         fn a_state_opens_for_its_call_alone(

@@ -1,0 +1,34 @@
+-- How much is kept and taken: a little more is refused, and what is refused leaves nothing.
+SET client_min_messages = warning;
+\set VERBOSITY terse
+SET ROLE regress_auth;
+SELECT count(*) FROM (SELECT FROM mcp.create_session('limits', 'ann', NULL, scopes => ARRAY(SELECT 's' || n FROM generate_series(1, 100) AS n))) AS made;
+SELECT mcp.create_session('limits', 'ann', NULL, scopes => ARRAY(SELECT 's' || n FROM generate_series(1, 101) AS n));
+SELECT mcp.create_session('limits', 'ann', NULL, scopes => ARRAY[repeat('s', 257)]);
+SELECT mcp.create_session('limits', 'ann', NULL, claims => jsonb_build_object('a', repeat('x', 17000)));
+SELECT mcp.create_session('limits', 'ann', NULL, metadata => jsonb_build_object('a', repeat('x', 17000)));
+SELECT mcp.create_session('limits', 'ann', jsonb_build_object('a', repeat('x', 300000)));
+SELECT mcp.create_session('limits', 'ann', NULL, client_id => repeat('c', 2049));
+SELECT mcp.begin_sign_in(repeat('m', 43), repeat('b', 43), jsonb_build_object('a', repeat('x', 70000)));
+RESET ROLE;
+SELECT count(*) FROM mcp.sessions WHERE issuer = 'limits';
+-- What the frontend made of a sign-in is not kept as it is: neither the state nor the browser's secret.
+SET ROLE regress_auth;
+SELECT mcp.begin_sign_in(repeat('m', 43), repeat('b', 43), '{"nonce": "nnnnnnnnnn"}') IS NOT NULL AS begun;
+RESET ROLE;
+SELECT count(*) FROM mcp.sign_ins
+ WHERE position('mmmmm'::bytea IN state_hash) + position('bbbbb'::bytea IN browser_hash) + position('nnnnn'::bytea IN payload) > 0;
+-- The arguments of a call, whatever the function would make of them.
+CREATE FUNCTION public.regress_length(text text) RETURNS integer LANGUAGE sql STABLE AS 'SELECT length(text)';
+SELECT mcp.expose_tool('public.regress_length(text)', name => 'length');
+SELECT access_token AS token FROM mcp.create_session('limits', 'ann', NULL) \gset
+SET mcp.max_argument_bytes = 1000;
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'token', 'length', jsonb_build_object('text', repeat('x', 900)))->'content';
+SELECT mcp.call_tool(:'token', 'length', jsonb_build_object('text', repeat('x', 1000)))->>'isError' AS refused;
+RESET ROLE;
+RESET mcp.max_argument_bytes;
+SELECT mcp.withdraw_tool('length');
+DROP FUNCTION public.regress_length(text);
+DELETE FROM mcp.sign_ins;
+DELETE FROM mcp.sessions WHERE issuer = 'limits';
