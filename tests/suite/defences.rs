@@ -26,12 +26,14 @@ pub fn tests(world: &Shared) -> Trials {
         every_kind_of_message_needs_a_live_session,
         batches_are_bounded,
         connections_are_bounded,
+        authorization_request_is_bounded_as_a_whole,
         body_that_does_not_come_ends_its_request,
         query_past_the_deadline_is_cancelled,
         profile_of_somebody_else_signs_nobody_in,
         answer_of_the_provider_that_is_too_large_signs_nobody_in,
         error_of_a_tool_is_cut_where_it_is_too_long,
         fault_of_the_server_is_no_result_of_the_tool,
+        tool_that_catches_its_end_loses_its_connection,
         tool_that_is_not_restricted_acts_as_nobody_else_either,
         savepoint_that_is_released_keeps_the_identity_lost_with_its_parent,
     ]
@@ -142,6 +144,27 @@ async fn connections_are_bounded(world: &Shared) -> Result<()> {
         Ok(first_line(&mut connect(&frontend, health).await?).await?.contains(" 200 "))
     })
     .await
+}
+
+async fn authorization_request_is_bounded_as_a_whole(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let frontend = world.frontend(&database).await?;
+    // Each parameter is short enough by itself.
+    let ask = async |length: usize| {
+        let long = "x".repeat(length);
+        let url = format!(
+            "{}/authorize?client_id=none&redirect_uri=https://app.test/cb&state={long}&scope={long}&resource={long}\
+             &login_hint={long}&code_challenge={long}",
+            frontend.url()
+        );
+        let answer = reqwest::get(url).await?;
+        Ok::<_, anyhow::Error>((answer.status(), answer.text().await?))
+    };
+    let (status, text) = ask(4000).await?;
+    ensure!(status == StatusCode::BAD_REQUEST && text.contains("too long"), "{status} {text}");
+    let (status, text) = ask(100).await?;
+    ensure!(status == StatusCode::BAD_REQUEST && !text.contains("too long"), "{status} {text}");
+    Ok(())
 }
 
 async fn body_that_does_not_come_ends_its_request(world: &Shared) -> Result<()> {
@@ -267,6 +290,17 @@ async fn fault_of_the_server_is_no_result_of_the_tool(world: &Shared) -> Result<
     let result = call_tool(&stage.exec, &stage.alice.token, "run", raise("P0001")).await?;
     ensure!(result["isError"] == true, "{result}");
     stage.clean(&stage.exec, "mcp_frontend_exec", "faults").await
+}
+
+async fn tool_that_catches_its_end_loses_its_connection(world: &Shared) -> Result<()> {
+    let stage = Stage::set(world).await?;
+    let expose = "SELECT mcp.expose_tool('app.run(text)', name => 'short_run', timeout => '100 ms')";
+    stage.superuser.batch_execute(expose).await?;
+    let deaf = "DO $$ BEGIN LOOP BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$";
+    let called = call_tool(&stage.exec, &stage.alice.token, "short_run", json!({"statement": deaf}));
+    let called = tokio::time::timeout(DEADLINE, called).await.context("it goes on for ever")?;
+    ensure!(called.is_err(), "{called:?}");
+    wait_until("the connection to end", DEADLINE, || async { Ok(stage.exec.is_closed()) }).await
 }
 
 /// Restriction refuses SET ROLE too, so that without it only the seal itself is left.

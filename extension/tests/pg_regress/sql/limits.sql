@@ -30,5 +30,8 @@ RESET ROLE;
 RESET mcp.max_argument_bytes;
 SELECT mcp.withdraw_tool('length');
 DROP FUNCTION public.regress_length(text);
+-- A session has one live refresh token at most, whoever writes it.
+SELECT session_id AS id FROM mcp.create_session('limits', 'ann', NULL, with_refresh => true) \gset
+INSERT INTO mcp.refresh_tokens (selector, session_id, verifier) VALUES (gen_random_uuid(), :'id', '\x00');
 DELETE FROM mcp.sign_ins;
 DELETE FROM mcp.sessions WHERE issuer = 'limits';
