@@ -120,10 +120,7 @@ impl Mcp {
         check_media_types(request.headers())?;
         let (mut parts, body) = request.into_parts();
         let body = body::read(body, self.max_body_bytes, self.deadline).await?;
-        // A token may be nowhere but in the caller: rmcp logs what it is given.
-        for name in [header::AUTHORIZATION, header::COOKIE, SESSION_HEADER] {
-            parts.headers.remove(name);
-        }
+        take_credentials(&mut parts.headers);
         parts.headers.insert(header::ACCEPT, BOTH);
         parts.headers.insert(header::CONTENT_TYPE, JSON);
 
@@ -291,6 +288,13 @@ pub fn refuse(fault: Fault, request_id: &str, metadata_url: &str) -> Response<Bo
     Failure::from(fault).into_response(request_id, metadata_url)
 }
 
+/// A token may be nowhere but in the caller: rmcp logs what it is given.
+fn take_credentials(headers: &mut HeaderMap) {
+    for name in [header::AUTHORIZATION, header::COOKIE, SESSION_HEADER] {
+        headers.remove(name);
+    }
+}
+
 fn check_media_types(headers: &HeaderMap) -> Result<(), Fault> {
     if !accept::accepts_json(headers) {
         return Err(Fault::client(
@@ -426,6 +430,17 @@ mod tests {
             let found = check_media_types(&headers(pairs)).err().map(|fault| fault.status.as_u16());
             assert_eq!(found, status, "{pairs:?}");
         }
+    }
+
+    #[test]
+    fn no_credential_goes_on() {
+        let mut headers = HeaderMap::new();
+        for name in ["authorization", "cookie", "x-mcp-session-id", "mcp-method"] {
+            headers.append(name, HeaderValue::from_static("one"));
+            headers.append(name, HeaderValue::from_static("two"));
+        }
+        take_credentials(&mut headers);
+        assert_eq!(headers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>(), ["mcp-method"]);
     }
 
     #[tokio::test]

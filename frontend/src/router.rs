@@ -172,13 +172,8 @@ pub async fn handle(app: &App, mut peer: Peer, request: Request<Incoming>) -> Re
     let origin = request.headers().get(header::ORIGIN).cloned();
     let html = accept::prefers_html(request.headers()) && route.is_for_people();
 
-    let answered =
-        AssertUnwindSafe(answer(app, &peer, route, request, credential, &line.id)).catch_unwind().await;
-    let mut response = match answered {
-        Ok(Ok(response)) => response,
-        Ok(Err(fault)) => refuse(app, route, fault, html, &line.id),
-        Err(_) => refuse(app, route, Fault::internal("the request panicked"), html, &line.id),
-    };
+    let answered = contained(answer(app, &peer, route, request, credential, &line.id)).await;
+    let mut response = answered.unwrap_or_else(|fault| refuse(app, route, fault, html, &line.id));
     line.fault = response.extensions_mut().remove::<Arc<Fault>>();
     line.status = Some(response.status());
     if presented && line.fault.as_ref().is_some_and(|fault| fault.challenge == Some(Challenge::InvalidToken))
@@ -191,6 +186,12 @@ pub async fn handle(app: &App, mut peer: Peer, request: Request<Incoming>) -> Re
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
+}
+
+/// A panic ends its request and nothing else. What it says may be anything, and goes nowhere.
+async fn contained<T>(answering: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    let answered = AssertUnwindSafe(answering).catch_unwind().await;
+    answered.unwrap_or_else(|_| Err(Fault::internal("the request panicked")))
 }
 
 async fn answer(
@@ -334,6 +335,13 @@ fn report(fault: &Fault, request_id: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_its_request_alone() {
+        let fault = contained::<()>(async { panic!("something secret") }).await.unwrap_err();
+        assert_eq!(fault.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(!format!("{fault:?}").contains("secret"), "{fault:?}");
+    }
 
     #[test]
     fn paths_are_compared_as_they_came() {

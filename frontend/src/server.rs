@@ -139,6 +139,24 @@ async fn turn_away(mut stream: TcpStream) {
 mod tests {
     use super::*;
 
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_does_not_end_ends_its_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let accepted = tokio::spawn(async move {
+            let (stream, address) = listener.accept().await.unwrap();
+            let answer = |_, _| async { crate::respond::empty(http::StatusCode::OK) };
+            let begun = time::Instant::now();
+            let ended = connection(stream, address, answer).await;
+            (ended.is_err(), begun.elapsed())
+        });
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET /healthz HTTP/1.1\r\nHost: a").await.unwrap();
+        // The clock goes on by itself when nothing else can.
+        let (refused, elapsed) = accepted.await.unwrap();
+        assert!(refused && elapsed >= HEAD && elapsed < HEAD * 2, "{elapsed:?}");
+    }
+
     #[test]
     fn the_canned_answer_is_as_long_as_it_says() {
         let text = std::str::from_utf8(TOO_MANY).unwrap();

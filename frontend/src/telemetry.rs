@@ -1,6 +1,6 @@
 //! Logs: text or JSON on standard error, filtered by `MCP_LOG`, without secrets.
 
-use std::panic;
+use std::panic::{self, PanicHookInfo};
 
 use tracing_subscriber::{EnvFilter, fmt};
 
@@ -33,10 +33,50 @@ pub fn start(environment: &dyn Environment) -> Result<(), Vec<String>> {
         "json" => builder.json().flatten_event(true).init(),
         _ => builder.init(),
     }
-    panic::set_hook(Box::new(|panic| {
-        // Its message may hold anything; where it happened is enough to find it.
-        let location = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(location, "a task panicked");
-    }));
+    panic::set_hook(Box::new(report));
     Ok(())
+}
+
+/// Its message may hold anything; where it happened is enough to find it.
+fn report(panic: &PanicHookInfo<'_>) {
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(location, "a task panicked");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Write},
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_is_logged_by_its_place_alone() {
+        let (written, other) = (Written::default(), panic::take_hook());
+        panic::set_hook(Box::new(report));
+        let writer = written.clone();
+        let log = fmt().with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(log, || {
+            panic::catch_unwind(|| panic!("something secret")).unwrap_err();
+        });
+        panic::set_hook(other);
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("a task panicked") && text.contains("telemetry.rs"), "{text}");
+        assert!(!text.contains("secret"), "{text}");
+    }
 }

@@ -35,6 +35,7 @@ pub fn tests(world: &Shared) -> Trials {
         fault_of_the_server_is_no_result_of_the_tool,
         tool_that_catches_its_end_loses_its_connection,
         tool_that_is_not_restricted_acts_as_nobody_else_either,
+        detail_of_an_error_stays_in_the_server,
         savepoint_that_is_released_keeps_the_identity_lost_with_its_parent,
     ]
 }
@@ -342,5 +343,38 @@ async fn savepoint_that_is_released_keeps_the_identity_lost_with_its_parent(worl
     let read = sqlstate(auth.query_one("SELECT mcp.user_id()", &[]).await)?;
     ensure!(read == "25000", "the arming was taken back: {read}");
     auth.batch_execute("ROLLBACK").await?;
+    Ok(())
+}
+
+async fn detail_of_an_error_stays_in_the_server(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (frontend, _stub) = world.stubbed(&database).await?;
+    let session = session_at(&frontend, &database).await?;
+    // As PostgreSQL quotes a row in the detail of a violated constraint.
+    database
+        .superuser()
+        .await?
+        .batch_execute(
+            "ALTER FUNCTION mcp.revoke_session(text) RENAME TO revoke_session_that_works;
+             CREATE FUNCTION mcp.revoke_session(token text) RETURNS boolean LANGUAGE plpgsql AS $$
+             BEGIN
+                 RAISE EXCEPTION 'out of order' USING ERRCODE = '23505', DETAIL = 'the row of somebody else';
+             END $$;
+             GRANT EXECUTE ON FUNCTION mcp.revoke_session(text) TO mcp_auth",
+        )
+        .await?;
+    let http = reqwest::Client::new();
+    let answer =
+        http.post(format!("{}/auth/logout", frontend.url())).bearer_auth(&session.token).send().await?;
+    ensure!(answer.status().is_server_error(), "{}", answer.status());
+    let text = answer.text().await?;
+    ensure!(!text.contains("somebody") && !text.contains("out of order"), "{text}");
+    // The server's own log is the place for it, and that of the driver, which says all it hears at trace level.
+    let log = frontend.log_text();
+    let ours = log.lines().filter(|line| line.contains("23505"));
+    ensure!(log.contains("out of order"), "what went wrong is in the log: {log}");
+    for line in ours {
+        ensure!(!line.contains("the row of somebody else"), "{line}");
+    }
     Ok(())
 }
