@@ -225,7 +225,7 @@ async fn checklist_45_faults_are_told_in_general_words(world: &Shared) -> Result
 
     // A provider that answers with its own inside.
     for garbage in [
-        Fault::Body("text/html", "<h1>planted stack trace at /work/idp.py line 1</h1>".to_owned()),
+        Fault::Body("text/html", "<h1>planted stack trace at /srv/idp.py line 1</h1>".to_owned()),
         Fault::Body(
             "application/json",
             r#"{"error":"planted","error_description":"planted at /usr/lib"}"#.to_owned(),
