@@ -29,6 +29,7 @@ pub fn tests(world: &Shared) -> Trials {
         authorization_request_is_bounded_as_a_whole,
         body_that_does_not_come_ends_its_request,
         query_past_the_deadline_is_cancelled,
+        request_of_many_calls_has_one_deadline,
         profile_of_somebody_else_signs_nobody_in,
         answer_of_the_provider_that_is_too_large_signs_nobody_in,
         error_of_a_tool_is_cut_where_it_is_too_long,
@@ -208,6 +209,34 @@ async fn query_past_the_deadline_is_cancelled(world: &Shared) -> Result<()> {
     })
     .await?;
     holder.batch_execute("ROLLBACK").await?;
+    Ok(())
+}
+
+async fn request_of_many_calls_has_one_deadline(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let settings = world.settings(&database)?.set("MCP_REQUEST_TIMEOUT", "3");
+    let frontend = world.oidc().await?.register(settings).await?.start().await?;
+    let session = session_at(&frontend, &database).await?;
+    // Each is short enough by itself.
+    let calls = |count: usize| {
+        Value::from_iter((0..count).map(|id| {
+            json!({"jsonrpc": "2.0", "id": id, "method": "tools/call",
+                   "params": {"name": "sleep", "arguments": {"seconds": 1}}})
+        }))
+    };
+    for (count, expected) in [(1, StatusCode::OK), (20, StatusCode::SERVICE_UNAVAILABLE)] {
+        let answer = reqwest::Client::new()
+            .post(format!("{}/mcp/v1", frontend.url()))
+            .bearer_auth(&session.token)
+            .header("mcp-protocol-version", "2025-03-26")
+            .header("accept", "application/json, text/event-stream")
+            .json(&calls(count))
+            .send();
+        let answer = tokio::time::timeout(DEADLINE, answer).await.context("no answer")??;
+        let (status, text) = (answer.status(), answer.text().await?);
+        ensure!(status == expected, "{count} calls: {status} {text}");
+        ensure!(status == StatusCode::OK || text.contains("deadline_exceeded"), "{text}");
+    }
     Ok(())
 }
 

@@ -39,9 +39,7 @@ fn authenticated(token: Option<&str>, resource: Option<&str>) -> Result<Verdict,
 pub(crate) fn touch_armed() -> Result<(), Error> {
     let session_id = identity::armed_session()?;
     let Some(record) = Record::find(session_id.as_bytes())? else { return Ok(()) };
-    if record.time(Column::RevokedAt).is_none() {
-        identity::extend(slide(&record)?);
-    }
+    identity::extend(slide(&record)?);
     Ok(())
 }
 

@@ -91,3 +91,25 @@ impl Drop for Timer {
         }
     }
 }
+
+#[cfg(any(test, feature = "pg_test"))]
+#[pgrx::pg_schema]
+mod tests {
+    use super::Timer;
+    use pgrx::prelude::*;
+    use std::time::{Duration, Instant};
+
+    /// A tool may end between the cancel and the next look for one. The statement after it is another one's.
+    #[pg_test]
+    fn a_cancel_that_came_too_late_ends_nothing_else() {
+        let timer = Timer::start(Some(Duration::from_millis(1)));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        // Waits without looking for interrupts, as no function of the server would.
+        while !timer.fired() {
+            assert!(Instant::now() < deadline, "the timer does not fire");
+            std::thread::yield_now();
+        }
+        drop(timer);
+        assert_eq!(Spi::get_one::<i32>("SELECT 1"), Ok(Some(1)));
+    }
+}
