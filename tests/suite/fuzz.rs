@@ -181,7 +181,7 @@ impl<'a> Stage<'a> {
             Err(error) => {
                 let error = error.as_db_error().with_context(|| format!("no answer: {error}"))?;
                 let (state, text) = (error.code().code().to_owned(), format!("{error:?}"));
-                ensure!(["XX", "53", "57"].contains(&&state[..2]), "raised: {text}");
+                ensure!(["XX", "53", "57", "58"].contains(&&state[..2]), "raised: {text}");
                 exec.batch_execute("ROLLBACK").await?;
                 return Ok((state, text));
             }
