@@ -95,5 +95,5 @@ export PATH="$ROOT/.pg/cargo/bin:$ROOT/.pg/node/bin:$PATH:${CARGO_HOME:-$HOME/.c
 # Where cargo puts what it builds.
 TARGET_DIR=${CARGO_TARGET_DIR:-$ROOT/target}
 # The data, logs and settings of `make run`.
-RUN_DIR="$ROOT/.run"
+RUN_DIR=${MCP_RUN_DIR:-$ROOT/.run}
 export PG_MAJOR
