@@ -30,6 +30,7 @@ mod guide;
 mod hostile_provider;
 mod http_surface;
 mod lifecycle;
+mod make_run;
 mod mcp_calls;
 mod no_secrets;
 mod oauth_survival;
@@ -90,6 +91,7 @@ const SUITES: &[fn(&Shared) -> Trials] = &[
     hostile_provider::tests,
     http_surface::tests,
     lifecycle::tests,
+    make_run::tests,
     mcp_calls::tests,
     oauth_survival::tests,
     official_clients::tests,
