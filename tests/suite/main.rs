@@ -43,6 +43,7 @@ mod progress;
 mod protocol;
 mod provider_answers;
 mod rate_limits;
+mod readme;
 mod redirects;
 mod refresh_tokens;
 mod registration;
@@ -103,6 +104,7 @@ const SUITES: &[fn(&Shared) -> Trials] = &[
     protocol::tests,
     provider_answers::tests,
     rate_limits::tests,
+    readme::tests,
     redirects::tests,
     refresh_tokens::tests,
     registration::tests,
