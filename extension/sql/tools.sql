@@ -50,6 +50,7 @@ COMMENT ON FUNCTION mcp.withdraw_tool(text) IS 'Withdraws a tool; for the owner 
 COMMENT ON FUNCTION mcp.list_tools IS
     'The tools as MCP Tool objects; for a token that does not hold, one object whose status says why';
 COMMENT ON FUNCTION mcp.call_tool IS
-    'Calls a tool as the user of the session; an MCP CallToolResult, or an object whose status says why it was not called';
+    'Calls a tool as the user of the session; an MCP CallToolResult, or an object whose status says why it was not called.
+Releases the connection''s advisory locks when it ends.';
 
 GRANT EXECUTE ON FUNCTION mcp.list_tools, mcp.call_tool TO mcp_exec;

@@ -256,6 +256,9 @@ extern "C-unwind" fn raise(poisoned: bool) {
 /// more than all the rest of it.
 macro_rules! reader {
     ($field:ident, $function:ident, $info:ident) => {
+        reader!($field, $function, $info, null);
+    };
+    ($field:ident, $function:ident, $info:ident, $absent:ident) => {
         #[doc(hidden)]
         #[unsafe(no_mangle)]
         pub extern "C" fn $info() -> &'static pg_sys::Pg_finfo_record {
@@ -268,11 +271,8 @@ macro_rules! reader {
         pub unsafe extern "C-unwind" fn $function(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
             match value(|identity| identity.$field) {
                 Ok(Some(datum)) => datum,
-                Ok(None) => {
-                    // SAFETY: the server passes a valid call frame.
-                    unsafe { (*fcinfo).isnull = true };
-                    pg_sys::Datum::null()
-                }
+                // SAFETY: the server passes a valid call frame.
+                Ok(None) => unsafe { $absent(fcinfo) },
                 Err(_) => {
                     raise(true);
                     pg_sys::Datum::null()
@@ -282,7 +282,24 @@ macro_rules! reader {
     };
 }
 
+/// SQL NULL.
+///
+/// # Safety
+/// The frame is that of a call.
+unsafe extern "C-unwind" fn null(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: as the caller says.
+    unsafe { (*fcinfo).isnull = true };
+    pg_sys::Datum::null()
+}
+
+/// An error.
+unsafe extern "C-unwind" fn nobody(_: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    raise(false);
+    pg_sys::Datum::null()
+}
+
 reader!(user_id, mcp_user_id, pg_finfo_mcp_user_id);
+reader!(user_id, mcp_require_user, pg_finfo_mcp_require_user, nobody);
 reader!(session_id, mcp_session_id, pg_finfo_mcp_session_id);
 reader!(issuer, mcp_issuer, pg_finfo_mcp_issuer);
 reader!(subject, mcp_subject, pg_finfo_mcp_subject);
@@ -297,12 +314,6 @@ fn has_scope(scope: &str) -> Result<Option<bool>, pg_sys::panic::ErrorReport> {
     let held = value(|identity| identity.scopes)?
         .and_then(|datum| unsafe { pgrx::Array::<&str>::from_datum(datum, false) });
     Ok(held.map(|held| held.iter().flatten().any(|held| held == scope)))
-}
-
-/// The armed user's id; raises 42501 where nobody is armed. For policies that must fail loudly, and as a column default.
-#[pg_extern(schema = "mcp", stable, parallel_restricted)]
-fn require_user() -> Result<pgrx::Uuid, pg_sys::panic::ErrorReport> {
-    Ok(armed_user()?)
 }
 
 /// Ends the identity with its transaction. Must not raise in COMMIT and ABORT, where an ERROR takes the server down.
@@ -320,6 +331,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _: *m
         _ => unsafe {
             (*identity()).phase = Phase::Nobody;
             (*identity()).sealed = false;
+            crate::tool::temporary::allow();
         },
     }
 }

@@ -45,7 +45,6 @@ extension_sql_file!(
         cleanup::cleanup_expired_sessions,
         cleanup::session_stats,
         identity::has_scope,
-        identity::require_user,
         oauth::client::find_client,
         oauth::client::register_client,
         oauth::client::register_dynamic_client,

@@ -140,10 +140,13 @@ fn read(message: &DbError) -> Option<Notice> {
     if message.code().code() == PROGRESS {
         return serde_json::from_str(message.message()).map(Notice::Progress).ok();
     }
+    // Debug and log messages of the server itself tell plans, parameters and files; those of RAISE are the tool's.
+    let raised = message.routine() == Some("exec_stmt_raise");
     // Not translated, other than the message.
     let level = match message.parsed_severity()? {
-        tokio_postgres::error::Severity::Debug => Level::Debug,
-        tokio_postgres::error::Severity::Log | tokio_postgres::error::Severity::Info => Level::Info,
+        tokio_postgres::error::Severity::Debug if raised => Level::Debug,
+        tokio_postgres::error::Severity::Log if raised => Level::Info,
+        tokio_postgres::error::Severity::Info => Level::Info,
         tokio_postgres::error::Severity::Notice => Level::Notice,
         tokio_postgres::error::Severity::Warning => Level::Warning,
         _ => return None,

@@ -26,6 +26,7 @@ pub fn tests(world: &Shared) -> Trials {
         t18_progress_goes_to_clients_that_ask,
         t18_progress_strictly_increases_and_stops_at_the_answer,
         t18_messages_go_to_clients_that_ask_from_their_level_on,
+        what_the_server_logs_of_a_call_stays_in_its_log,
         t18_progress_comes_from_every_replica_and_never_crosses,
         a_call_that_takes_too_long_ends_its_stream_with_a_clear_error,
         a_request_that_takes_too_long_ends_its_stream_with_a_clear_error,
@@ -176,6 +177,35 @@ async fn t18_messages_go_to_clients_that_ask_from_their_level_on(world: &Shared)
     let legacy = client(&database, &frontend, Era::Legacy, "alice").await?;
     let (messages, _) = call(&legacy, "talk", json!({})).await?;
     assert_eq!(of_method(&messages, "notifications/message").len(), 3, "{messages:?}");
+    Ok(())
+}
+
+async fn what_the_server_logs_of_a_call_stays_in_its_log(world: &Shared) -> Result<()> {
+    let (database, frontend) = stage(world).await?;
+    let text = format!(
+        "CREATE FUNCTION app.spill() RETURNS text LANGUAGE plpgsql SET work_mem = '64kB' AS $$
+             BEGIN
+                 RAISE LOG 'a log message'; RAISE DEBUG 'a debug message';
+                 RETURN (SELECT max(n) FROM (SELECT n FROM generate_series(1, 100000) AS n ORDER BY -n OFFSET 1) AS s);
+             END $$;
+         SELECT mcp.expose_tool('app.spill()', name => 'spill');
+         ALTER DATABASE {} SET log_temp_files = 0",
+        database.name()
+    );
+    database.superuser().await?.batch_execute(&text).await?;
+    // Its connections begin with the new setting.
+    let replica = frontend.settings().replica()?.start().await?;
+    for (level, expected) in
+        [("debug", vec!["a log message", "a debug message"]), ("info", vec!["a log message"])]
+    {
+        let client = client(&database, &frontend, Era::Modern, "alice").await?;
+        let client = client.at(&format!("{}/mcp/v1", replica.url())).meta(LOG_LEVEL, level);
+        let (messages, answer) = call(&client, "spill", json!({})).await?;
+        assert_eq!(text_blocks(&answer["result"]), "99999", "{answer}");
+        let told = of_method(&messages, "notifications/message");
+        let told: Vec<_> = told.iter().filter_map(|one| one["data"].as_str()).collect();
+        assert_eq!(told, expected, "at level {level}");
+    }
     Ok(())
 }
 

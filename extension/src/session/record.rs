@@ -70,7 +70,10 @@ impl Record {
                 pg_sys::F_UUID_EQ.into(),
                 session_id.as_ptr().into(),
             );
+            #[cfg(not(feature = "pg18"))]
             let index = pg_sys::RelationGetPrimaryKeyIndex(relation);
+            #[cfg(feature = "pg18")]
+            let index = pg_sys::RelationGetPrimaryKeyIndex(relation, false);
             let scan = pg_sys::systable_beginscan(relation, index, true, snapshot, 1, &mut key);
             let tuple = pg_sys::systable_getnext(scan);
             let description = (*relation).rd_att;

@@ -4,13 +4,14 @@ use super::check::{Check, Reading};
 use super::default;
 use super::format;
 use super::limits::{Bound, Limits};
-use super::types::{Field, Kind, MAX_DEPTH, Type};
+use super::types::{Field, Kind, MAX_DEPTH, MAX_TYPES, Type};
 use crate::error::Error;
 use crate::owner::as_owner;
 use crate::statement::{all, first, required, sql};
 use pgrx::pg_sys;
 use serde::Deserialize;
 use serde_json::Value;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -149,7 +150,7 @@ pub(super) fn functions(oids: Vec<pg_sys::Oid>) -> Result<Vec<Function>, Error> 
         let text = first(statement, &[oids.into()], |row| required::<String>(&row, 1))?;
         let document: Document = serde_json::from_str(&text.unwrap_or_default()).map_err(Error::Catalog)?;
         let rows = document.types.iter().map(|row| (row.oid, row)).collect();
-        let types = Types { rows, ascii_digits: document.ascii_digits };
+        let types = Types { rows, ascii_digits: document.ascii_digits, described: Cell::new(0) };
         document.functions.into_iter().map(|row| types.function(row)).collect()
     })
 }
@@ -206,6 +207,8 @@ pub(super) fn by_signature<'a>(
 struct Types<'a> {
     rows: HashMap<u32, &'a TypeRow>,
     ascii_digits: bool,
+    /// How many the one that is being read consists of so far.
+    described: Cell<usize>,
 }
 
 impl Types<'_> {
@@ -215,7 +218,7 @@ impl Types<'_> {
             |at: usize| row.names.as_ref().and_then(|names| names.get(at)).cloned().unwrap_or_default();
         let (mut arguments, mut columns) = (Vec::new(), Vec::new());
         for (at, &oid) in row.types.iter().enumerate() {
-            let ty = self.describe(oid, -1, 1, 0);
+            let ty = self.mentioned(oid);
             if matches!(mode(at), 'i' | 'b' | 'v') {
                 arguments.push(Argument {
                     name: name(at),
@@ -266,7 +269,7 @@ impl Types<'_> {
 
     fn returns(&self, row: &FunctionRow, mut columns: Vec<Field>) -> Returns {
         let result = self.rows.get(&row.result);
-        let ty = self.describe(row.result, -1, 1, 0);
+        let ty = self.mentioned(row.result);
         let complete = result.and_then(|result| result.complete_result.clone());
         match (&ty.kind, row.returns_set) {
             (Kind::Pseudo(_), set) if row.result == pg_sys::RECORDOID.to_u32() && columns.len() > 1 => {
@@ -297,6 +300,12 @@ impl Types<'_> {
         }
     }
 
+    /// A type that a signature mentions.
+    fn mentioned(&self, oid: u32) -> Rc<Type> {
+        self.described.set(0);
+        self.describe(oid, -1, 1, 0)
+    }
+
     fn describe(&self, oid: u32, modifier: i32, dimensions: u32, depth: usize) -> Rc<Type> {
         let Some(row) = self.rows.get(&oid) else {
             let kind = Kind::Pseudo(format!("type {oid}"));
@@ -310,6 +319,7 @@ impl Types<'_> {
                 comment: None,
             });
         };
+        self.described.set(self.described.get() + 1);
         let (mut comment, mut not_null) = (row.comment.clone(), false);
         let mut limits = Limits::default();
         let kind = if let Some(kind) = builtin(oid) {
@@ -319,7 +329,7 @@ impl Types<'_> {
             kind
         } else {
             match row.kind {
-                _ if depth >= MAX_DEPTH => Kind::Json,
+                _ if depth >= MAX_DEPTH || self.described.get() > MAX_TYPES => Kind::Json,
                 'd' => {
                     let base =
                         self.describe(row.base, row.modifier, row.dimensions.max(dimensions), depth + 1);

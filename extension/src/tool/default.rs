@@ -126,7 +126,13 @@ fn to_json(value: pg_sys::Datum, ty: pg_sys::Oid) -> Result<Option<Value>, Error
     }
     // SAFETY: the value is of the type.
     let value = unsafe { pgrx::datum::DatumWithOid::new(RawDatum(value), ty) };
-    let text = Spi::get_one_with_args::<String>("SELECT pg_catalog.to_jsonb($1)::pg_catalog.text", &[value])?;
+    // Not the shorthand, which would begin a writing transaction.
+    let text = Spi::connect(|client| {
+        client
+            .select("SELECT pg_catalog.to_jsonb($1)::pg_catalog.text", Some(1), &[value])?
+            .first()
+            .get_one::<String>()
+    })?;
     // Numbers and depths that only PostgreSQL has room for are not told.
     Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
 }

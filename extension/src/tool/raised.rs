@@ -100,6 +100,9 @@ impl Raised {
     /// Raises it again, as it was.
     pub(super) fn raise(self) -> ! {
         // SAFETY: the copy is complete; the function copies it once more and jumps.
-        unsafe { pg_sys::ReThrowError(self.data) }
+        unsafe { pg_sys::ReThrowError(self.data) };
+        // There it is not declared so.
+        #[cfg(feature = "pg18")]
+        unreachable!("ReThrowError does not return");
     }
 }

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::interval;
 use crate::jsonb::Jsonb;
 use crate::owner::as_owner;
+use crate::session::checked_scopes;
 use crate::statement::{Row, all, first, required, run, sql};
 use pgrx::datum::Interval;
 use pgrx::pg_sys;
@@ -327,18 +328,10 @@ pub(super) fn check_name(name: &str) -> Result<&str, Refusal> {
     }
 }
 
-/// The scopes of a tool, separated by single spaces; none where there are none.
+/// The scopes of a tool, separated by single spaces; none where there are none. Those that a session can hold.
 fn check_scope(scope: &str) -> Result<Option<String>, Error> {
-    let mut scopes: Vec<&str> = Vec::new();
-    for scope in scope.split_ascii_whitespace() {
-        // RFC 6749 §3.3.
-        if !scope.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e)) {
-            return Err(Error::Scope(scope.to_owned()));
-        }
-        if !scopes.contains(&scope) {
-            scopes.push(scope);
-        }
-    }
+    let scopes = scope.split_ascii_whitespace().map(|scope| Some(scope.to_owned())).collect();
+    let scopes = checked_scopes(Some(scopes))?;
     Ok((!scopes.is_empty()).then(|| scopes.join(" ")))
 }
 

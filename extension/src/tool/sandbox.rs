@@ -3,8 +3,11 @@
 //! The tool runs in a subtransaction, as `mcp_user`, in the security context that SECURITY DEFINER functions have: no
 //! SET ROLE, no SET SESSION AUTHORIZATION by any way. Unless its owner opted out, the context is also that of
 //! maintenance commands: no temporary tables, no LISTEN, no prepared statements, no cursors that outlive it. Settings it
-//! changes are set back, also those it changed for the session, advisory locks it took are released, and what sequences
-//! and random() remember of it is forgotten. An error rolls back what it wrote and nothing else.
+//! changes are set back, also those it changed for the session, advisory locks are released, and what sequences and
+//! random() remember is forgotten. An error rolls back what it wrote and nothing else.
+//!
+//! The server cannot tell a tool's advisory locks from its caller's, so both are released; and what an unrestricted tool
+//! deferred is checked together with what its caller did. A call wants a connection and a transaction of its own.
 
 use super::raised::{Raised, catch};
 use super::timer::Timer;
@@ -73,7 +76,9 @@ pub(super) fn run<T>(seal: &Seal, tool: impl FnOnce(&Sealed) -> Result<T, Failur
         pg_sys::BeginInternalSubTransaction(ptr::null());
         pg_sys::MemoryContextSwitchTo(home);
         identity::seal(true);
-        temporary::refuse(seal.restricted);
+        if seal.restricted {
+            temporary::refuse();
+        }
         // A panic is an error of the server's that one of pgrx's wrappers turned into one, or a fault of ours.
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let timer = Timer::start(seal.timeout);
@@ -90,7 +95,7 @@ pub(super) fn run<T>(seal: &Seal, tool: impl FnOnce(&Sealed) -> Result<T, Failur
             // SPI connections and portals, and takes back every write.
             pg_sys::RollbackAndReleaseCurrentSubTransaction();
         }
-        temporary::refuse(false);
+        temporary::allow();
         forget();
         identity::seal(false);
         pg_sys::MemoryContextSwitchTo(home);

@@ -26,12 +26,15 @@ pub(crate) fn init() {
     }
 }
 
-/// From now on, or no longer.
-pub(super) fn refuse(refused: bool) {
-    REFUSED.set(refused);
-    if refused {
-        forget();
-    }
+/// From now on, until [`allow`] or the end of the transaction.
+pub(super) fn refuse() {
+    REFUSED.set(true);
+    forget();
+}
+
+/// No longer. Also what the end of a transaction comes to, however a call in it ended.
+pub(crate) fn allow() {
+    REFUSED.set(false);
 }
 
 /// The server notes the use of the temporary schema for PREPARE TRANSACTION, which an armed identity rules out anyway.

@@ -8,6 +8,10 @@ use std::rc::Rc;
 /// How deep composites are described; below, anything goes. PostgreSQL allows none that contains itself.
 pub(super) const MAX_DEPTH: usize = 16;
 
+/// How many types one consists of at most, each counted as often as it occurs. What is beyond is any JSON.
+/// Row types that hold row types multiply: without a bound, a few of them would fill the memory of every list.
+pub(super) const MAX_TYPES: usize = 1000;
+
 /// A type, with what a value of it looks like as JSON.
 #[derive(Debug, Clone)]
 pub(super) struct Type {

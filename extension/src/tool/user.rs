@@ -13,11 +13,14 @@ thread_local! {
     /// The role, once it was found to be no danger; forgotten whenever a role or a membership changes.
     static CHECKED: Cell<Option<pg_sys::Oid>> = const { Cell::new(None) };
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
+    /// Counts those changes, so that a judgement on what was before one is not kept after it.
+    static CHANGES: Cell<u64> = const { Cell::new(0) };
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn on_role_change(_argument: pg_sys::Datum, _cache: c_int, _hash: u32) {
     CHECKED.set(None);
+    CHANGES.set(CHANGES.get().wrapping_add(1));
 }
 
 /// The role that tools act as. Refuses one that could do what tools must not: pass by policies, act for the extension,
@@ -38,6 +41,7 @@ pub(super) fn checked() -> Result<pg_sys::Oid, Error> {
             }
         }
     }
+    let changes = CHANGES.get();
     let user = oid()?;
     let too_much = as_owner(|| {
         first(
@@ -57,7 +61,9 @@ pub(super) fn checked() -> Result<pg_sys::Oid, Error> {
     match too_much {
         Some(role) => Err(Refusal::TooPowerful(role).into()),
         None => {
-            CHECKED.set(Some(user));
+            if changes == CHANGES.get() {
+                CHECKED.set(Some(user));
+            }
             Ok(user)
         }
     }

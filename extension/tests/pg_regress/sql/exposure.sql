@@ -38,6 +38,9 @@ SELECT mcp.expose_tool('exposed.greet(text)', name => repeat('g', 65));
 SELECT mcp.expose_tool('exposed.greet(text)', name => repeat('g', 64));
 SELECT mcp.withdraw_tool(repeat('g', 64));
 SELECT mcp.expose_tool('exposed.greet(text)', scope => 'a"b');
+-- No session could hold these.
+SELECT mcp.expose_tool('exposed.greet(text)', scope => repeat('g', 257));
+SELECT mcp.expose_tool('exposed.greet(text)', scope => (SELECT string_agg('g' || n, ' ') FROM generate_series(1, 101) AS n));
 SELECT mcp.expose_tool('exposed.greet(text)', timeout => '0');
 SELECT mcp.expose_tool('exposed.greet(text)', timeout => '2 days');
 SELECT mcp.expose_tool('exposed.greet(text)', annotations => '{"readOnlyHint": true}');
@@ -91,6 +94,45 @@ RESET ROLE;
 ALTER ROLE mcp_user NOBYPASSRLS;
 SET ROLE regress_exec;
 SELECT mcp.call_tool(:'with_scope', 'greet');
+-- Telling a default that only SQL can make JSON of writes nothing.
+RESET ROLE;
+CREATE FUNCTION exposed.since(day date DEFAULT '2026-01-31', rate numeric DEFAULT 0.25) RETURNS text LANGUAGE sql STABLE
+    AS $$ SELECT day::text || rate $$;
+SELECT mcp.expose_tool('exposed.since(date,numeric)');
+SET ROLE regress_exec;
+BEGIN READ ONLY;
+SELECT tool->'inputSchema'->'properties' FROM mcp.list_tools(:'with_scope') AS tool WHERE tool->>'name' = 'since';
+SELECT pg_current_xact_id_if_assigned() IS NULL AS wrote_nothing;
+COMMIT;
+-- Types that mention each other may be few and their description endless.
+RESET ROLE;
+DO $$
+BEGIN
+    CREATE TYPE exposed.nested1 AS (a int, b int, c int, d int, e int, f int, g int, h int);
+    FOR level IN 2..6 LOOP
+        EXECUTE format('CREATE TYPE exposed.nested%s AS (a %2$s, b %2$s, c %2$s, d %2$s, e %2$s, f %2$s, g %2$s, h %2$s)',
+                       level, 'exposed.nested' || level - 1);
+    END LOOP;
+END
+$$;
+CREATE TYPE exposed.growing AS (a exposed.nested1);
+CREATE FUNCTION exposed.takes(v exposed.nested6) RETURNS text LANGUAGE sql STABLE AS $$ SELECT 'took it' $$;
+CREATE FUNCTION exposed.returns() RETURNS exposed.nested6 LANGUAGE sql STABLE AS $$ SELECT NULL::exposed.nested6 $$;
+CREATE FUNCTION exposed.grows(v exposed.growing) RETURNS exposed.growing LANGUAGE sql STABLE AS $$ SELECT v $$;
+SET statement_timeout = '20s';
+SELECT mcp.expose_tool('exposed.takes(exposed.nested6)');
+SELECT mcp.expose_tool('exposed.returns()');
+SELECT mcp.expose_tool('exposed.grows(exposed.growing)');
+-- Told as far as there is room, now and after a type has grown: the other tools are listed all the same.
+ALTER TYPE exposed.growing ADD ATTRIBUTE b exposed.nested6;
+SET ROLE regress_exec;
+SELECT tool->>'name' AS name, tool @? '$.inputSchema.properties.v.properties.a.properties.a.properties.a.properties.a' AS inner,
+       length(tool::text) < 1000000 AS bounded
+  FROM mcp.list_tools(:'with_scope') AS tool WHERE tool->>'name' IN ('grows', 'takes', 'returns') ORDER BY 1;
+SELECT mcp.call_tool(:'with_scope', 'takes', '{"v": {"a": {"b": {"c": null}}}}');
+SELECT mcp.call_tool(:'with_scope', 'grows', '{"v": {"a": {"a": "x"}}}');
+SELECT mcp.call_tool(:'with_scope', 'grows', '{"v": {"a": {"a": 1}}}');
+RESET statement_timeout;
 -- Settings that decide what SQL means are the tool's, whatever its caller has set, and the caller's again afterwards.
 RESET ROLE;
 CREATE FUNCTION exposed.settings() RETURNS jsonb LANGUAGE sql STABLE AS $$
