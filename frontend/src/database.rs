@@ -25,7 +25,7 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 use url::form_urlencoded;
 
-use crate::notices::{self, Connector, Messages, Notices};
+use crate::notices::{self, Connector, Heard, Messages, Notices};
 
 /// How long a request waits for a free connection before it is told that there is none.
 const WAIT_FOR_CONNECTION: Duration = Duration::from_millis(800);
@@ -34,7 +34,7 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// How long a cancel request may take; it opens a connection of its own.
 const CANCEL: Duration = Duration::from_secs(2);
 
-/// A query parameter with its type, so that preparing asks the server nothing about types.
+/// The values of a query's parameters, in their order.
 pub type Parameters<'a> = [&'a (dyn ToSql + Sync)];
 
 /// Why a query gave no answer.
@@ -303,7 +303,18 @@ impl Database {
         types: &[Type],
         values: &Parameters<'_>,
     ) -> Result<Row, DatabaseError> {
-        let mut rows = self.rows(sql, types, values).await?;
+        self.row_heard(sql, types, values, None).await
+    }
+
+    /// The same, for a statement that somebody listens to until it ends.
+    pub async fn row_heard(
+        &self,
+        sql: &str,
+        types: &[Type],
+        values: &Parameters<'_>,
+        heard: Option<Heard>,
+    ) -> Result<Row, DatabaseError> {
+        let mut rows = self.run(sql, types, values, heard).await?;
         match (rows.pop(), rows.is_empty()) {
             (Some(row), true) => Ok(row),
             _ => Err(DatabaseError::Answer("not exactly one row".into())),
@@ -317,8 +328,19 @@ impl Database {
         types: &[Type],
         values: &Parameters<'_>,
     ) -> Result<Vec<Row>, DatabaseError> {
+        self.run(sql, types, values, None).await
+    }
+
+    async fn run(
+        &self,
+        sql: &str,
+        types: &[Type],
+        values: &Parameters<'_>,
+        heard: Option<Heard>,
+    ) -> Result<Vec<Row>, DatabaseError> {
         let work = async {
-            let lease = Lease::take(self).await?;
+            let mut lease = Lease::take(self).await?;
+            lease.heard = heard;
             let rows = lease.query(sql, types, values).await;
             lease.settle();
             Ok(rows?)
@@ -358,13 +380,15 @@ impl Database {
 /// A connection in use. Dropped before [`Lease::settle`], it cancels what it is doing and closes.
 struct Lease<'a> {
     client: Option<Object>,
+    /// Goes before the client does, or it would hear what the connection says to the next.
+    heard: Option<Heard>,
     database: &'a Database,
 }
 
 impl<'a> Lease<'a> {
     async fn take(database: &'a Database) -> Result<Self, DatabaseError> {
         match database.pool.get().await {
-            Ok(client) => Ok(Self { client: Some(client), database }),
+            Ok(client) => Ok(Self { client: Some(client), heard: None, database }),
             Err(PoolError::Timeout(TimeoutType::Wait) | PoolError::Closed) => Err(DatabaseError::Exhausted),
             Err(error) => Err(DatabaseError::Connect(error.into())),
         }
@@ -395,12 +419,14 @@ impl<'a> Lease<'a> {
 
     /// The query has ended: the connection may serve another.
     fn settle(mut self) {
+        drop(self.heard.take());
         drop(self.client.take());
     }
 }
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
+        drop(self.heard.take());
         let Some(client) = self.client.take() else { return };
         let client = Object::take(client);
         let cancel = client.cancel_token();

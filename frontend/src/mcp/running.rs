@@ -59,7 +59,7 @@ pub async fn answer(
 ) -> Result<Response<Body>, Fault> {
     if call.era == Era::Modern && !call.is_followed() {
         // A client that closes the connection drops this, which cancels the query.
-        let answer = sessions.call(token, call.target(), &call.request()).await??;
+        let answer = sessions.call(token, call.target(), &call.request(), None).await??;
         return call.respond(&answer);
     }
     let id = call.id.clone();
@@ -87,10 +87,9 @@ async fn run(
     cancellable: Option<Cancellable>,
     sender: mpsc::Sender<Said>,
 ) {
-    let mut listener = call.is_followed().then(|| sessions.listen());
-    let mut request = call.request();
-    request.notices = listener.as_ref().map(|listener| listener.id());
-    let called = sessions.call(&token, call.target(), &request);
+    let (heard, mut listener) = call.is_followed().then(|| sessions.listen()).unzip();
+    let request = call.request();
+    let called = sessions.call(&token, call.target(), &request, heard);
     tokio::pin!(called);
     let cancelled = async {
         match &cancellable {
@@ -111,7 +110,7 @@ async fn run(
         };
         tokio::select! {
             answer = &mut called => break answer,
-            notice = said, if waiting.is_none() => waiting = message(&call, notice),
+            Some(notice) = said, if waiting.is_none() => waiting = message(&call, notice),
             // A client of the older revisions may have gone while its call goes on.
             room = sender.reserve(), if waiting.is_some() => {
                 if let (Some(message), Ok(room)) = (waiting.take(), room) {
@@ -127,10 +126,14 @@ async fn run(
             }
         }
     };
-    // What it said last was handed on before its answer.
-    let rest = std::iter::from_fn(|| listener.as_mut()?.rest()).filter_map(|notice| message(&call, notice));
-    for message in waiting.into_iter().chain(rest) {
-        let _ = sender.send(Said::Message(message)).await;
+    // What it said last was handed on before its answer, and what anybody says now is not heard any more.
+    loop {
+        if let Some(message) = waiting.take() {
+            let _ = sender.send(Said::Message(message)).await;
+        }
+        let Some(listener) = &mut listener else { break };
+        let Some(notice) = listener.next().await else { break };
+        waiting = message(&call, notice);
     }
     let answer = match answer {
         Ok(Ok(answer)) => call.respond(&answer),
