@@ -560,7 +560,10 @@ fn read_answer(result: Box<RawValue>) -> Result<Verdict<Answer>, DatabaseError> 
             "requestState is not of this request, is too old, or was used before: ask again without it"
                 .into(),
         ),
-        "invalid_input_responses" => Answer::Invalid("inputResponses must be an object".into()),
+        "invalid_input_responses" => Answer::Invalid(
+            "inputResponses must be an object, not nested too deep, its numbers in the range of a double"
+                .into(),
+        ),
         "failed" => Answer::Failed(message()),
         status => return refusal(status, text(probe.scope)).map(Err),
     }))

@@ -32,6 +32,8 @@ pub fn tests(world: &Shared) -> Trials {
         t05_a_silent_call_is_kept_alive,
         a_client_that_does_not_read_holds_no_connection,
         a_client_that_does_not_read_hears_nobody_else,
+        a_client_that_takes_json_alone_gets_json,
+        streams_are_kept_by_nobody,
     ]
 }
 
@@ -314,5 +316,54 @@ async fn a_client_that_does_not_read_hears_nobody_else(world: &Shared) -> Result
     );
     let told = of_method(&messages, "notifications/message");
     ensure!(told.is_empty(), "Alice hears what is said to Bob: {told:?}");
+    Ok(())
+}
+
+async fn a_client_that_takes_json_alone_gets_json(world: &Shared) -> Result<()> {
+    let (database, frontend) = stage(world).await?;
+    for era in [Era::Modern, Era::Legacy] {
+        let client = client(&database, &frontend, era, "alice").await?.meta("progressToken", "p");
+        let client = if era == Era::Modern { client.meta(LOG_LEVEL, "debug") } else { client };
+        for accepted in [
+            "application/json",
+            "application/*",
+            "application/json, text/event-stream;q=0",
+            "*/*, text/event-stream;q=0",
+        ] {
+            let answer = client.clone().header("accept", accepted).call("talk", json!({})).await?;
+            assert_eq!(
+                answer.header("content-type"),
+                Some("application/json"),
+                "{accepted}: {}",
+                answer.text
+            );
+            assert_eq!(answer.tool_text()?, "done");
+        }
+        for accepted in ["*/*", "text/*, application/json", "text/event-stream, application/json;q=0.1"] {
+            let answer = client.clone().header("accept", accepted).call("talk", json!({})).await?;
+            assert_eq!(answer.header("content-type"), Some("text/event-stream"), "{accepted}");
+        }
+    }
+    // Changes come in a stream, or not at all.
+    let client =
+        client(&database, &frontend, Era::Modern, "alice").await?.header("accept", "application/json");
+    let answer =
+        client.request("subscriptions/listen", json!({"notifications": {"toolsListChanged": true}})).await?;
+    assert_eq!(answer.status, StatusCode::NOT_ACCEPTABLE, "{}", answer.text);
+    assert_eq!(answer.json()?["id"], 1);
+    Ok(())
+}
+
+async fn streams_are_kept_by_nobody(world: &Shared) -> Result<()> {
+    let (database, frontend) = stage(world).await?;
+    let client = client(&database, &frontend, Era::Modern, "alice").await?.meta("progressToken", "p");
+    for (method, params) in [
+        ("tools/call", json!({"name": "talk"})),
+        ("subscriptions/listen", json!({"notifications": {"toolsListChanged": true}})),
+    ] {
+        let stream = client.open(method, params).await?;
+        ensure!(stream.is_stream(), "{method}: {:?}", stream.headers());
+        assert_eq!(stream.headers()["cache-control"], "no-store", "{method}");
+    }
     Ok(())
 }
