@@ -96,9 +96,7 @@ fn is_modern(version: &str) -> bool {
 pub fn judge(headers: &HeaderMap, message: &Message<'_>) -> Result<(Era, Action), Violation> {
     let meta = meta(message);
     let header = header(headers, VERSION_HEADER);
-    if claims_modern(meta.as_ref())
-        || header.as_ref().is_ok_and(|header| header.as_deref().is_some_and(is_modern))
-    {
+    if claims_modern(meta.as_ref()) || header.as_ref().is_ok_and(|header| header.is_some_and(is_modern)) {
         modern(headers, message, meta.as_ref()).map(|action| (Era::Modern, action))
     } else {
         legacy(header, message).map(|action| (Era::Legacy, action))
@@ -185,10 +183,7 @@ fn common(message: &Message<'_>, method: &str) -> Option<Result<Action, Violatio
     })
 }
 
-fn legacy(
-    header: Result<Option<Cow<'_, str>>, Violation>,
-    message: &Message<'_>,
-) -> Result<Action, Violation> {
+fn legacy(header: Result<Option<&str>, Violation>, message: &Message<'_>) -> Result<Action, Violation> {
     let method = match &message.kind {
         Kind::Request { method, .. } => method,
         Kind::Notification { method } if method == "notifications/cancelled" => {
@@ -199,7 +194,7 @@ fn legacy(
     // `initialize` says in its body what it wants.
     let known = match header {
         Ok(None) => true,
-        Ok(Some(version)) => LEGACY.contains(&version.as_ref()) || method == "initialize",
+        Ok(Some(version)) => LEGACY.contains(&version) || method == "initialize",
         Err(_) => false,
     };
     if !known {
@@ -281,7 +276,7 @@ fn parameter_headers(headers: &HeaderMap) -> Result<HashMap<String, String>, Vio
         headers.keys().filter_map(|name| Some((name, name.as_str().strip_prefix(PARAMETER_HEADERS)?)));
     names
         .map(|(name, parameter)| {
-            let value = header(headers, name.as_str())?.unwrap_or_default();
+            let value = unwrapped(headers, name.as_str())?.unwrap_or_default();
             Ok((parameter.to_owned(), value.into_owned()))
         })
         .collect()
@@ -291,27 +286,42 @@ fn parameter_headers(headers: &HeaderMap) -> Result<HashMap<String, String>, Vio
 fn check_header(headers: &HeaderMap, name: &str, expected: &str, required: bool) -> Result<(), Violation> {
     let mismatch =
         |what: &str| bad(HEADER_MISMATCH, format!("Header mismatch: {name} {what} the body's {expected:?}"));
-    match header(headers, name)? {
+    // The protocol wraps what may be any text, and nothing else.
+    let said = if name == NAME_HEADER {
+        unwrapped(headers, name)?
+    } else {
+        header(headers, name)?.map(Cow::Borrowed)
+    };
+    match said {
         None if required => Err(mismatch("is missing beside")),
         Some(value) if value != expected => Err(mismatch("is not")),
         _ => Ok(()),
     }
 }
 
-/// The one value of a header, decoded where it is wrapped as `=?base64?…?=`.
-fn header<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<Cow<'h, str>>, Violation> {
-    let unreadable = || bad(HEADER_MISMATCH, format!("Header mismatch: {name} is repeated or unreadable"));
+fn unreadable(name: &str) -> Violation {
+    bad(HEADER_MISMATCH, format!("Header mismatch: {name} is repeated or unreadable"))
+}
+
+/// The one value of a header.
+fn header<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Violation> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(unreadable());
+        return Err(unreadable(name));
     }
-    let text = value.to_str().map_err(|_| unreadable())?.trim_matches([' ', '\t']);
+    let text = value.to_str().map_err(|_| unreadable(name))?;
+    Ok(Some(text.trim_matches([' ', '\t'])))
+}
+
+/// The same, decoded where it is wrapped as `=?base64?…?=`.
+fn unwrapped<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<Cow<'h, str>>, Violation> {
+    let Some(text) = header(headers, name)? else { return Ok(None) };
     match text.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) {
         None => Ok(Some(Cow::Borrowed(text))),
         Some(encoded) => {
-            let bytes = BASE64_STANDARD.decode(encoded).map_err(|_| unreadable())?;
-            String::from_utf8(bytes).map(|text| Some(Cow::Owned(text))).map_err(|_| unreadable())
+            let bytes = BASE64_STANDARD.decode(encoded).map_err(|_| unreadable(name))?;
+            String::from_utf8(bytes).map(|text| Some(Cow::Owned(text))).map_err(|_| unreadable(name))
         }
     }
 }
@@ -425,6 +435,16 @@ mod tests {
             // Headers come before the version.
             (vec![("mcp-method", "tools/list")], list.clone(), Err((400, HEADER_MISMATCH))),
             (vec![version], list.clone(), Err((400, HEADER_MISMATCH))),
+            (
+                vec![version, ("mcp-method", "=?base64?dG9vbHMvbGlzdA==?=")],
+                list.clone(),
+                Err((400, HEADER_MISMATCH)),
+            ),
+            (
+                vec![("mcp-protocol-version", "=?base64?MjAyNi0wNy0yOA==?="), ("mcp-method", "tools/list")],
+                list.clone(),
+                Err((400, HEADER_MISMATCH)),
+            ),
             (vec![version, ("mcp-method", "TOOLS/LIST")], list.clone(), Err((400, HEADER_MISMATCH))),
             (
                 vec![version, ("mcp-method", "tools/list"), ("mcp-method", "tools/call")],
@@ -595,7 +615,7 @@ mod property {
 
     fn read_one(value: &HeaderValue) -> Result<String, i32> {
         let headers = one("mcp-name", value);
-        header(&headers, "mcp-name")
+        unwrapped(&headers, "mcp-name")
             .map(|text| text.unwrap().into_owned())
             .map_err(|violation| violation.code)
     }
@@ -641,7 +661,7 @@ mod property {
             name in any::<String>(),
             method in prop::sample::select(&["tools/call", "prompts/get", "resources/read", "tools/list"][..]),
             version in prop_oneof![3 => Just("2026-07-28"), 1 => Just("2025-11-25"), 1 => Just("2027-01-01")],
-            said in [prop::option::weighted(0.9, 0..3_u8), prop::option::weighted(0.9, 0..3_u8), prop::option::weighted(0.9, 0..3_u8)],
+            said in [prop::option::weighted(0.9, 0..6_u8), prop::option::weighted(0.9, 0..6_u8), prop::option::weighted(0.9, 0..6_u8)],
         ) {
             let mut params = json!({"_meta": {VERSION_KEY: version, CAPABILITIES_KEY: {}}});
             let key = if method == "resources/read" { "uri" } else { "name" };
@@ -656,8 +676,12 @@ mod property {
             {
                 let value = match said {
                     None => { agrees &= header == NAME_HEADER && method == "tools/list"; continue }
+                    // Only a name may be wrapped.
+                    Some(1) if header == NAME_HEADER => wrap(right),
+                    Some(1) => { agrees = false; wrap(right) }
                     Some(0) => { agrees &= right == "other" || (header == NAME_HEADER && method == "tools/list"); "other".to_owned() }
-                    Some(_) => wrap(right),
+                    Some(_) if header == NAME_HEADER => wrap(right),
+                    Some(_) => right.to_owned(),
                 };
                 headers.insert(header, value.parse().unwrap());
             }
