@@ -187,8 +187,8 @@ impl Mcp {
                 let caller = Caller::new(token.clone(), era).listing_after(after);
                 self.dispatch(parts, message, caller).await.map_err(failed)
             }
-            Action::Call { headers } => {
-                let call = Call::of(message, era, headers);
+            Action::Call { headers, meta } => {
+                let call = Call::of(message, era, headers, meta);
                 let call = if streamed { call } else { call.unfollowed() };
                 let client = client_id(&parts.headers);
                 running::answer(&self.sessions, self.changes.cancellations(), token, client, call)

@@ -170,7 +170,7 @@ pub struct Request<'a> {
     pub headers: Option<&'a HashMap<String, String>>,
     /// What the client can be asked for, where it can be asked at all.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub capabilities: Option<&'a RawValue>,
+    pub capabilities: Option<&'a Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_responses: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -40,7 +40,7 @@ pub const HEADER_MISMATCH: i32 = -32020;
 const UNSUPPORTED_VERSION: i32 = -32022;
 
 /// `_meta` of a request.
-type Meta = serde_json::Map<String, Value>;
+pub type Meta = serde_json::Map<String, Value>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Era {
@@ -66,6 +66,7 @@ pub enum Action {
     Call {
         /// The `Mcp-Param-` headers by the rest of their names, in lower case; none where the revision has none.
         headers: Option<HashMap<String, String>>,
+        meta: Meta,
     },
     /// Nothing to answer.
     Notice,
@@ -97,9 +98,9 @@ pub fn judge(headers: &HeaderMap, message: &Message<'_>) -> Result<(Era, Action)
     let meta = meta(message);
     let header = header(headers, VERSION_HEADER);
     if claims_modern(meta.as_ref()) || header.as_ref().is_ok_and(|header| header.is_some_and(is_modern)) {
-        modern(headers, message, meta.as_ref()).map(|action| (Era::Modern, action))
+        modern(headers, message, meta).map(|action| (Era::Modern, action))
     } else {
-        legacy(header, message).map(|action| (Era::Legacy, action))
+        legacy(header, message, meta).map(|action| (Era::Legacy, action))
     }
 }
 
@@ -124,7 +125,7 @@ fn claims_modern(meta: Option<&Meta>) -> bool {
     meta.is_some_and(|meta| meta.contains_key(VERSION_KEY))
 }
 
-fn modern(headers: &HeaderMap, message: &Message<'_>, meta: Option<&Meta>) -> Result<Action, Violation> {
+fn modern(headers: &HeaderMap, message: &Message<'_>, meta: Option<Meta>) -> Result<Action, Violation> {
     let method = match &message.kind {
         Kind::Request { method, .. } => method,
         Kind::Notification { method } => {
@@ -132,7 +133,8 @@ fn modern(headers: &HeaderMap, message: &Message<'_>, meta: Option<&Meta>) -> Re
         }
         Kind::Response => return Err(bad(INVALID_REQUEST, "a client sends no responses in this revision")),
     };
-    let meta_value = |key: &str| meta.and_then(|meta| meta.get(key));
+    let meta = meta.unwrap_or_default();
+    let meta_value = |key: &str| meta.get(key);
     let Some(version) = meta_value(VERSION_KEY).and_then(Value::as_str) else {
         return Err(bad(INVALID_PARAMS, format!("_meta[\"{VERSION_KEY}\"] must be the protocol version")));
     };
@@ -165,25 +167,31 @@ fn modern(headers: &HeaderMap, message: &Message<'_>, meta: Option<&Meta>) -> Re
         "subscriptions/listen" => Ok(Action::Subscribe),
         "tools/call" => check_call(message, "name").and_then(|()| {
             let headers = parameter_headers(headers)?;
-            Ok(Action::Call { headers: Some(headers) })
+            Ok(Action::Call { headers: Some(headers), meta })
         }),
-        method => common(message, method).unwrap_or_else(|| Err(not_found(StatusCode::NOT_FOUND, method))),
+        method => {
+            common(message, method, meta).unwrap_or_else(|| Err(not_found(StatusCode::NOT_FOUND, method)))
+        }
     }
 }
 
 /// What both eras have.
-fn common(message: &Message<'_>, method: &str) -> Option<Result<Action, Violation>> {
-    let called = |name| check_call(message, name).map(|()| Action::Call { headers: None });
+fn common(message: &Message<'_>, method: &str, meta: Meta) -> Option<Result<Action, Violation>> {
+    let call = || Action::Call { headers: None, meta };
     Some(match method {
         "tools/list" | "resources/list" | "resources/templates/list" | "prompts/list" => list(message),
-        "tools/call" | "prompts/get" => called("name"),
-        "resources/read" => called("uri"),
-        "completion/complete" => check_completion(message).map(|()| Action::Call { headers: None }),
+        "tools/call" | "prompts/get" => check_call(message, "name").map(|()| call()),
+        "resources/read" => check_call(message, "uri").map(|()| call()),
+        "completion/complete" => check_completion(message).map(|()| call()),
         _ => return None,
     })
 }
 
-fn legacy(header: Result<Option<&str>, Violation>, message: &Message<'_>) -> Result<Action, Violation> {
+fn legacy(
+    header: Result<Option<&str>, Violation>,
+    message: &Message<'_>,
+    meta: Option<Meta>,
+) -> Result<Action, Violation> {
     let method = match &message.kind {
         Kind::Request { method, .. } => method,
         Kind::Notification { method } if method == "notifications/cancelled" => {
@@ -210,7 +218,7 @@ fn legacy(header: Result<Option<&str>, Violation>, message: &Message<'_>) -> Res
         }
         "initialize" | "ping" => Ok(Action::Handshake),
         "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe" => Ok(Action::Acknowledge),
-        method => match common(message, method) {
+        method => match common(message, method, meta.unwrap_or_default()) {
             Some(action) => action.map_err(answered),
             None => Err(not_found(StatusCode::OK, method)),
         },
