@@ -25,6 +25,7 @@ use rmcp::transport::streamable_http_server::{
 };
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
+use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -103,7 +104,8 @@ impl Mcp {
         metadata_url: &str,
     ) -> Response<Body> {
         // Twice the deadline of a query: the body may take as long to come in.
-        let answered = tokio::time::timeout(self.deadline * 2, self.answer(request, credential, request_id));
+        let end = Instant::now() + self.deadline * 2;
+        let answered = time::timeout_at(end, self.answer(request, credential, request_id, end));
         let failure = match answered.await {
             Ok(Ok(response)) => return response,
             Ok(Err(failure)) => failure,
@@ -117,6 +119,7 @@ impl Mcp {
         request: Request<Incoming>,
         credential: Credential,
         request_id: &str,
+        end: Instant,
     ) -> Result<Response<Body>, Failure> {
         check_media_types(request.headers())?;
         let streamed = accept::accepts_events(request.headers());
@@ -128,7 +131,7 @@ impl Mcp {
 
         match Payload::parse(&body)? {
             Payload::One(message) => self.one(&parts, &message, &credential, streamed).await,
-            Payload::Batch(messages) => self.batch(&parts, &messages, &credential, request_id).await,
+            Payload::Batch(messages) => self.batch(&parts, &messages, &credential, request_id, end).await,
         }
     }
 
@@ -198,13 +201,14 @@ impl Mcp {
         }
     }
 
-    /// Every message of a batch on its own, in order; what they answer, together.
+    /// Every message of a batch on its own, in order; what they answer, together. What has not ended by `end` fails.
     async fn batch(
         &self,
         parts: &Parts,
         messages: &[&RawValue],
         credential: &Credential,
         request_id: &str,
+        end: Instant,
     ) -> Result<Response<Body>, Failure> {
         if messages.is_empty() || messages.len() > LONGEST_BATCH {
             let fault = Fault::invalid_request(format!("a batch has 1 to {LONGEST_BATCH} messages"));
@@ -216,7 +220,11 @@ impl Mcp {
         let mut fault = None;
         for message in messages {
             let answered = match message {
-                Ok(message) => self.one(parts, &message, credential, false).await,
+                // Not even begun: a call goes on without whoever waits for it.
+                Ok(message) if Instant::now() >= end => Err(Failure::answering(Fault::deadline(), &message)),
+                Ok(message) => time::timeout_at(end, self.one(parts, &message, credential, false))
+                    .await
+                    .unwrap_or_else(|_| Err(Failure::answering(Fault::deadline(), &message))),
                 Err(malformed) => Err(malformed.into()),
             };
             let mut response = match answered {

@@ -94,7 +94,7 @@ impl Handler {
         let page = self.sessions.list(&caller.token, listing, caller.after.as_deref(), PAGE_SIZE).await?;
         let page = held(page)?;
         // One that rmcp cannot read hides no other.
-        let read = |entry: &Box<RawValue>| match serde_json::from_str(entry.get()) {
+        let read = |entry: &RawValue| match serde_json::from_str(entry.get()) {
             Ok(entry) => Some(entry),
             Err(error) => {
                 let entry: Value = serde_json::from_str(entry.get()).unwrap_or_default();
@@ -103,7 +103,10 @@ impl Handler {
                 None
             }
         };
-        Ok((page.entries.iter().filter_map(read).collect(), page.next.as_deref().map(era::cursor)))
+        Ok((
+            page.entries.iter().filter_map(|entry| read(entry)).collect(),
+            page.next.as_deref().map(era::cursor),
+        ))
     }
 
     /// Waits until a session has ended.
