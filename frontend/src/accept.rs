@@ -8,14 +8,29 @@ pub fn prefers_html(headers: &HeaderMap) -> bool {
     html > 0.0 && html >= quality(headers, "application/json")
 }
 
-/// Whether JSON is an acceptable answer (RFC 9110 §12.5.1); nothing asked for means anything.
+/// Whether JSON is an acceptable answer.
 pub fn accepts_json(headers: &HeaderMap) -> bool {
+    accepts(headers, &["application/json", "application/*", "*/*"])
+}
+
+/// Whether a stream of events is an acceptable answer.
+pub fn accepts_events(headers: &HeaderMap) -> bool {
+    accepts(headers, &["text/event-stream", "text/*", "*/*"])
+}
+
+/// Whether what these ranges describe, the narrowest first, is acceptable (RFC 9110 §12.5.1): the narrowest that is named
+/// decides, and nothing asked for means anything.
+fn accepts(headers: &HeaderMap, ranges: &[&str]) -> bool {
     !headers.contains_key(header::ACCEPT)
-        || ["application/json", "application/*", "*/*"].iter().any(|range| quality(headers, range) > 0.0)
+        || ranges.iter().find_map(|range| weight(headers, range)).is_some_and(|weight| weight > 0.0)
 }
 
 /// The weight given to exactly this media range, 0 where it is not named.
 fn quality(headers: &HeaderMap, range: &str) -> f32 {
+    weight(headers, range).unwrap_or(0.0)
+}
+
+fn weight(headers: &HeaderMap, range: &str) -> Option<f32> {
     headers
         .get_all(header::ACCEPT)
         .iter()
@@ -29,7 +44,7 @@ fn quality(headers: &HeaderMap, range: &str) -> f32 {
             let weight = parts.find_map(|part| part.strip_prefix("q="));
             Some(weight.map_or(1.0, |weight| weight.parse().unwrap_or(1.0)))
         })
-        .fold(0.0, f32::max)
+        .reduce(f32::max)
 }
 
 #[cfg(test)]
@@ -71,9 +86,19 @@ mod tests {
             ("text/event-stream", false),
             ("text/html", false),
             ("application/json;q=0", false),
+            ("application/json;q=0, */*", false),
         ] {
             assert_eq!(accepts_json(&accept(value)), json, "{value}");
         }
-        assert!(accepts_json(&HeaderMap::new()));
+        assert!(accepts_json(&HeaderMap::new()) && accepts_events(&HeaderMap::new()));
+        for (value, events) in [
+            ("application/json, text/event-stream", true),
+            ("text/*", true),
+            ("*/*", true),
+            ("application/json", false),
+            ("*/*, text/event-stream;q=0", false),
+        ] {
+            assert_eq!(accepts_events(&accept(value)), events, "{value}");
+        }
     }
 }

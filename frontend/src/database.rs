@@ -1,8 +1,8 @@
 //! Connections to PostgreSQL: where to, over which TLS, from a pool, and never past a deadline.
 //!
-//! A query that is dropped before it ended, by its deadline or because nobody waits for it any more, is
-//! cancelled in PostgreSQL, and its connection is closed instead of going back to the pool: what state it
-//! is in, nobody knows.
+//! A query that is dropped before it ended, by its deadline or because nobody waits for it any more, has a
+//! moment to end by itself. Then it is cancelled in PostgreSQL, and its connection is closed instead of going
+//! back to the pool: the cancellation may come late, and would end the next query on it.
 
 use std::{net::IpAddr, str::FromStr, sync::Arc, time::Duration};
 
@@ -25,16 +25,21 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 use url::form_urlencoded;
 
-use crate::notices::{self, Connector, Messages, Notices};
+use crate::notices::{self, Connector, Heard, Messages, Notices};
 
 /// How long a request waits for a free connection before it is told that there is none.
 const WAIT_FOR_CONNECTION: Duration = Duration::from_millis(800);
 /// How long opening a connection may take, TLS and login included.
 const CONNECT: Duration = Duration::from_secs(3);
+/// What a connection string leaves open. A network that drops idle connections silently is noticed within a minute, and
+/// where a query meets it first, sooner than by the deadline of a request.
+const TCP: &str = "keepalives_idle=30&keepalives_interval=10&keepalives_retries=3&tcp_user_timeout=15";
+/// How long a query that nobody waits for may take to end: to cancel it costs two connections, to wait for it none.
+const MOMENT: Duration = Duration::from_millis(50);
 /// How long a cancel request may take; it opens a connection of its own.
 const CANCEL: Duration = Duration::from_secs(2);
 
-/// A query parameter with its type, so that preparing asks the server nothing about types.
+/// The values of a query's parameters, in their order.
 pub type Parameters<'a> = [&'a (dyn ToSql + Sync)];
 
 /// Why a query gave no answer.
@@ -124,7 +129,7 @@ impl FromStr for Target {
                 );
             }
         };
-        let mut config: tokio_postgres::Config = text
+        let mut config: tokio_postgres::Config = with_defaults(&text)
             .parse()
             .map_err(|_| "must be a PostgreSQL URL: postgresql://user:password@host:5432/database")?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
@@ -169,6 +174,15 @@ impl Target {
             Host::Unix(_) => false,
         });
         matches!(self.trust, Trust::Anybody) && elsewhere
+    }
+}
+
+/// Puts [`TCP`] before the settings of a connection string, the last of which counts.
+fn with_defaults(text: &str) -> String {
+    match text.split_once('?') {
+        _ if !text.contains("://") => format!("{} {text}", TCP.replace('&', " ")),
+        Some((base, query)) => format!("{base}?{TCP}&{query}"),
+        None => format!("{text}?{TCP}"),
     }
 }
 
@@ -249,11 +263,11 @@ impl Database {
         prepared: bool,
     ) -> Result<Self, std::io::Error> {
         let tls = MakeRustlsConnect::new(client_config(&target.trust)?);
-        // Whatever a query sets is local to its transaction, so nothing has to be reset between two of them.
         let notices = Notices::default();
         let manager = Manager::from_connect(
             target.config.clone(),
             Connector { tls: tls.clone(), notices: notices.clone() },
+            // Whatever a query sets is local to its transaction, so nothing has to be reset between two of them.
             ManagerConfig { recycling_method: RecyclingMethod::Fast },
         );
         let pool = Pool::builder(manager)
@@ -303,7 +317,18 @@ impl Database {
         types: &[Type],
         values: &Parameters<'_>,
     ) -> Result<Row, DatabaseError> {
-        let mut rows = self.rows(sql, types, values).await?;
+        self.row_heard(sql, types, values, None).await
+    }
+
+    /// The same, for a statement that somebody listens to until it ends.
+    pub async fn row_heard(
+        &self,
+        sql: &str,
+        types: &[Type],
+        values: &Parameters<'_>,
+        heard: Option<Heard>,
+    ) -> Result<Row, DatabaseError> {
+        let mut rows = self.run(sql, types, values, heard).await?;
         match (rows.pop(), rows.is_empty()) {
             (Some(row), true) => Ok(row),
             _ => Err(DatabaseError::Answer("not exactly one row".into())),
@@ -317,8 +342,19 @@ impl Database {
         types: &[Type],
         values: &Parameters<'_>,
     ) -> Result<Vec<Row>, DatabaseError> {
+        self.run(sql, types, values, None).await
+    }
+
+    async fn run(
+        &self,
+        sql: &str,
+        types: &[Type],
+        values: &Parameters<'_>,
+        heard: Option<Heard>,
+    ) -> Result<Vec<Row>, DatabaseError> {
         let work = async {
-            let lease = Lease::take(self).await?;
+            let mut lease = Lease::take(self).await?;
+            lease.heard = heard;
             let rows = lease.query(sql, types, values).await;
             lease.settle();
             Ok(rows?)
@@ -330,10 +366,7 @@ impl Database {
     pub async fn console(&self, command: &str) -> Result<String, DatabaseError> {
         let work = async {
             let lease = Lease::take(self).await?;
-            let messages = match &lease.client {
-                Some(client) => client.simple_query(command).await,
-                None => Ok(Vec::new()),
-            };
+            let messages = lease.client().simple_query(command).await;
             lease.settle();
             let value = messages?.iter().find_map(|message| match message {
                 SimpleQueryMessage::Row(row) => row.get(0).map(ToOwned::to_owned),
@@ -355,39 +388,53 @@ impl Database {
     }
 }
 
-/// A connection in use. Dropped before [`Lease::settle`], it cancels what it is doing and closes.
+/// A connection in use. Dropped before [`Lease::settle`], it cancels what does not end by itself, and closes.
 struct Lease<'a> {
     client: Option<Object>,
+    /// While it prepares a statement: the server would keep one that nobody here knows of.
+    preparing: bool,
+    /// Goes before the client does, or it would hear what the connection says to the next.
+    heard: Option<Heard>,
     database: &'a Database,
 }
 
 impl<'a> Lease<'a> {
     async fn take(database: &'a Database) -> Result<Self, DatabaseError> {
         match database.pool.get().await {
-            Ok(client) => Ok(Self { client: Some(client), database }),
+            Ok(client) => Ok(Self { client: Some(client), preparing: false, heard: None, database }),
             Err(PoolError::Timeout(TimeoutType::Wait) | PoolError::Closed) => Err(DatabaseError::Exhausted),
             Err(error) => Err(DatabaseError::Connect(error.into())),
         }
     }
 
+    fn client(&self) -> &Object {
+        self.client.as_ref().expect("it is taken out where the lease ends")
+    }
+
+    async fn prepare(&mut self, sql: &str, types: &[Type]) -> Result<Statement, tokio_postgres::Error> {
+        self.preparing = true;
+        let statement = self.client().prepare_typed_cached(sql, types).await;
+        self.preparing = false;
+        statement
+    }
+
     async fn query(
-        &self,
+        &mut self,
         sql: &str,
         types: &[Type],
         values: &Parameters<'_>,
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
-        let Some(client) = &self.client else { return Ok(Vec::new()) };
         if !self.database.prepared {
             let typed: Vec<_> = values.iter().copied().zip(types.iter().cloned()).collect();
-            return client.query_typed(sql, &typed).await;
+            return self.client().query_typed(sql, &typed).await;
         }
-        let statement = client.prepare_typed_cached(sql, types).await?;
-        match client.query(&statement, values).await {
+        let statement = self.prepare(sql, types).await?;
+        match self.client().query(&statement, values).await {
             Err(error) if is_stale(&error) => {
                 // It was refused before it ran, so that running it again runs it once.
-                client.statement_cache.remove(sql, types);
-                let statement: Statement = client.prepare_typed_cached(sql, types).await?;
-                client.query(&statement, values).await
+                self.client().statement_cache.remove(sql, types);
+                let statement = self.prepare(sql, types).await?;
+                self.client().query(&statement, values).await
             }
             answer => answer,
         }
@@ -395,25 +442,34 @@ impl<'a> Lease<'a> {
 
     /// The query has ended: the connection may serve another.
     fn settle(mut self) {
+        drop(self.heard.take());
         drop(self.client.take());
     }
 }
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
+        drop(self.heard.take());
         let Some(client) = self.client.take() else { return };
-        let client = Object::take(client);
-        let cancel = client.cancel_token();
-        let tls = self.database.tls.clone();
+        let (tls, preparing) = (self.database.tls.clone(), self.preparing);
         // At the end of the process there is nobody left to cancel it; the closed connection has to do.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            drop(Object::take(client));
+            return;
+        };
         runtime.spawn(async move {
-            match tokio::time::timeout(CANCEL, cancel.cancel_query(tls)).await {
+            // It keeps its place in the pool meanwhile, or there would be more backends than the pool may have. Each
+            // statement is sent with its own Sync, so that its transaction has ended with it.
+            let ended = tokio::time::timeout(MOMENT, client.simple_query("")).await;
+            if !preparing && matches!(ended, Ok(Ok(_))) {
+                return;
+            }
+            match tokio::time::timeout(CANCEL, client.cancel_token().cancel_query(tls)).await {
                 Ok(Ok(())) => tracing::debug!("cancelled a query that nobody waits for"),
                 Ok(Err(error)) => tracing::warn!(%error, "cannot cancel a query"),
                 Err(_) => tracing::warn!("cannot cancel a query: the server does not answer"),
             }
-            drop(client);
+            drop(Object::take(client));
         });
     }
 }
@@ -513,6 +569,36 @@ mod tests {
                     assert_eq!(file.as_deref(), root, "{text}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn connections_that_a_network_dropped_are_noticed() {
+        let seconds = Duration::from_secs;
+        for (text, idle, interval, retries, timeout) in [
+            ("postgresql://u@h/db", 30, 10, 3, 15),
+            ("postgresql://u@h", 30, 10, 3, 15),
+            ("postgresql://u@h/db?sslmode=disable&keepalives_idle=7200", 7200, 10, 3, 15),
+            (
+                "postgresql://u@h/db?keepalives_interval=1&keepalives_retries=9&tcp_user_timeout=60",
+                30,
+                1,
+                9,
+                60,
+            ),
+            ("host=h user=u dbname=db", 30, 10, 3, 15),
+            ("host=h user=u keepalives_idle=60 tcp_user_timeout=5", 60, 10, 3, 5),
+        ] {
+            let config = text.parse::<Target>().unwrap_or_else(|error| panic!("{text}: {error}")).config;
+            let found = (
+                config.get_keepalives_idle(),
+                config.get_keepalives_interval(),
+                config.get_keepalives_retries(),
+                config.get_tcp_user_timeout().copied(),
+            );
+            let expected = (seconds(idle), Some(seconds(interval)), Some(retries), Some(seconds(timeout)));
+            assert_eq!(found, expected, "{text}");
+            assert!(config.get_keepalives());
         }
     }
 

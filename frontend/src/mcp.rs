@@ -25,6 +25,7 @@ use rmcp::transport::streamable_http_server::{
 };
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
+use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -103,7 +104,8 @@ impl Mcp {
         metadata_url: &str,
     ) -> Response<Body> {
         // Twice the deadline of a query: the body may take as long to come in.
-        let answered = tokio::time::timeout(self.deadline * 2, self.answer(request, credential));
+        let end = Instant::now() + self.deadline * 2;
+        let answered = time::timeout_at(end, self.answer(request, credential, request_id, end));
         let failure = match answered.await {
             Ok(Ok(response)) => return response,
             Ok(Err(failure)) => failure,
@@ -116,8 +118,11 @@ impl Mcp {
         &self,
         request: Request<Incoming>,
         credential: Credential,
+        request_id: &str,
+        end: Instant,
     ) -> Result<Response<Body>, Failure> {
         check_media_types(request.headers())?;
+        let streamed = accept::accepts_events(request.headers());
         let (mut parts, body) = request.into_parts();
         let body = body::read(body, self.max_body_bytes, self.deadline).await?;
         take_credentials(&mut parts.headers);
@@ -125,8 +130,8 @@ impl Mcp {
         parts.headers.insert(header::CONTENT_TYPE, JSON);
 
         match Payload::parse(&body)? {
-            Payload::One(message) => self.one(&parts, &message, &credential, true).await,
-            Payload::Batch(messages) => self.batch(&parts, &messages, &credential).await,
+            Payload::One(message) => self.one(&parts, &message, &credential, streamed).await,
+            Payload::Batch(messages) => self.batch(&parts, &messages, &credential, request_id, end).await,
         }
     }
 
@@ -167,6 +172,9 @@ impl Mcp {
                 }
                 Ok(response)
             }
+            Action::Subscribe if !streamed => {
+                Err(failed(not_acceptable("it is a stream: accept text/event-stream")))
+            }
             Action::Subscribe => {
                 self.enter(token).await.map_err(failed)?;
                 // Before the client is told that it subscribes: what changes from then on, it is to hear.
@@ -182,8 +190,8 @@ impl Mcp {
                 let caller = Caller::new(token.clone(), era).listing_after(after);
                 self.dispatch(parts, message, caller).await.map_err(failed)
             }
-            Action::Call { headers } => {
-                let call = Call::of(message, era, headers);
+            Action::Call { headers, meta } => {
+                let call = Call::of(message, era, headers, meta);
                 let call = if streamed { call } else { call.unfollowed() };
                 let client = client_id(&parts.headers);
                 running::answer(&self.sessions, self.changes.cancellations(), token, client, call)
@@ -193,12 +201,14 @@ impl Mcp {
         }
     }
 
-    /// Every message of a batch on its own, in order; what they answer, together.
+    /// Every message of a batch on its own, in order; what they answer, together. What has not ended by `end` fails.
     async fn batch(
         &self,
         parts: &Parts,
         messages: &[&RawValue],
         credential: &Credential,
+        request_id: &str,
+        end: Instant,
     ) -> Result<Response<Body>, Failure> {
         if messages.is_empty() || messages.len() > LONGEST_BATCH {
             let fault = Fault::invalid_request(format!("a batch has 1 to {LONGEST_BATCH} messages"));
@@ -207,27 +217,42 @@ impl Mcp {
         let messages: Vec<_> = messages.iter().map(|text| Message::parse(text.get().as_bytes())).collect();
         era::judge_batch(&parts.headers, messages.iter().flatten())?;
         let mut answers: Vec<Box<RawValue>> = Vec::new();
+        let mut fault = None;
         for message in messages {
             let answered = match message {
-                Ok(message) => self.one(parts, &message, credential, false).await,
+                // Not even begun: a call goes on without whoever waits for it.
+                Ok(message) if Instant::now() >= end => Err(Failure::answering(Fault::deadline(), &message)),
+                Ok(message) => time::timeout_at(end, self.one(parts, &message, credential, false))
+                    .await
+                    .unwrap_or_else(|_| Err(Failure::answering(Fault::deadline(), &message))),
                 Err(malformed) => Err(malformed.into()),
             };
-            let response = match answered {
+            let mut response = match answered {
                 Ok(response) => response,
-                // What HTTP has to say, it says of the whole batch.
-                Err(failure) if failure.rpc.is_none() => return Err(failure),
-                Err(failure) => failure.into_response("", ""),
+                // What HTTP has to say, it says of the whole batch, unless something has run.
+                Err(failure) if failure.rpc.is_none() && answers.is_empty() => return Err(failure),
+                // A notification has no answer.
+                Err(failure) if failure.rpc.is_none() && failure.id.is_none() => {
+                    fault = fault.or(Some(Arc::new(failure.fault)));
+                    continue;
+                }
+                Err(failure) => failure.into_message(request_id),
             };
+            fault = fault.or(response.extensions_mut().remove::<Arc<Fault>>());
             let body =
                 response.into_body().collect().await.map_or_else(|never| match never {}, Collected::to_bytes);
             if !body.is_empty() {
                 answers.push(serde_json::from_slice(&body).map_err(Fault::internal)?);
             }
         }
-        if answers.is_empty() {
-            return Ok(respond::empty(StatusCode::ACCEPTED));
+        let mut response = match answers.as_slice() {
+            [] => respond::empty(StatusCode::ACCEPTED),
+            answers => respond::json(StatusCode::OK, &answers),
+        };
+        if let Some(fault) = fault {
+            response.extensions_mut().insert::<Arc<Fault>>(fault);
         }
-        Ok(respond::json(StatusCode::OK, &answers))
+        Ok(response)
     }
 
     /// Authenticates a message that runs nothing.
@@ -257,7 +282,9 @@ impl Mcp {
         *request.uri_mut() = parts.uri.clone();
         *request.headers_mut() = parts.headers.clone();
         request.extensions_mut().insert(caller);
-        let response = Box::pin(self.wire.handle(request)).await;
+        let mut response = Box::pin(self.wire.handle(request)).await;
+        // Ours is stricter.
+        response.headers_mut().remove(header::CACHE_CONTROL);
         match fault.get() {
             Some(fault) => Err(fault.clone()),
             // What rmcp refuses in plain text, clients of the newest revision could not tell from a proxy's page.
@@ -297,11 +324,7 @@ fn take_credentials(headers: &mut HeaderMap) {
 
 fn check_media_types(headers: &HeaderMap) -> Result<(), Fault> {
     if !accept::accepts_json(headers) {
-        return Err(Fault::client(
-            StatusCode::NOT_ACCEPTABLE,
-            "not_acceptable",
-            "the answer is application/json or text/event-stream: accept both",
-        ));
+        return Err(not_acceptable("the answer is application/json or text/event-stream: accept both"));
     }
     // This also keeps pages from posting here without a preflight.
     if !is_json(headers) {
@@ -312,6 +335,10 @@ fn check_media_types(headers: &HeaderMap) -> Result<(), Fault> {
         ));
     }
     Ok(())
+}
+
+fn not_acceptable(why: &'static str) -> Fault {
+    Fault::client(StatusCode::NOT_ACCEPTABLE, "not_acceptable", why)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -330,18 +357,26 @@ impl Failure {
 
     /// JSON-RPC, but for what is said of the credential: that is read by OAuth clients.
     fn into_response(self, request_id: &str, metadata_url: &str) -> Response<Body> {
-        let Self { fault, id, rpc } = self;
-        if fault.challenge.is_some() {
-            let mut response = fault.to_response(None, request_id, metadata_url);
-            response.extensions_mut().insert(Arc::new(fault));
+        if self.fault.challenge.is_some() {
+            let mut response = self.fault.to_response(None, request_id, metadata_url);
+            response.extensions_mut().insert(Arc::new(self.fault));
             return response;
         }
+        let fault = self.fault.clone();
+        let mut response = self.into_message(request_id);
+        fault.decorate(&mut response, metadata_url);
+        response
+    }
+
+    /// A message of JSON-RPC, whatever it says. The fault is left in its extensions.
+    fn into_message(self, request_id: &str) -> Response<Body> {
+        let Self { fault, id, rpc } = self;
         let (code, data) = rpc.unwrap_or_else(|| {
-            let code = if fault.kind == Kind::Client { INVALID_REQUEST } else { INTERNAL_ERROR };
+            let theirs = matches!(fault.kind, Kind::Client | Kind::Session);
+            let code = if theirs { INVALID_REQUEST } else { INTERNAL_ERROR };
             (code, Some(json!({"error": fault.code, "request_id": request_id})))
         });
         let mut response = rpc_error(fault.status, id.as_deref(), code, &fault.public, data);
-        fault.decorate(&mut response, metadata_url);
         response.extensions_mut().insert(Arc::new(fault));
         response
     }
@@ -360,10 +395,10 @@ impl From<Violation> for Failure {
     }
 }
 
-impl From<Malformed> for Failure {
-    fn from(malformed: Malformed) -> Self {
+impl From<Malformed<'_>> for Failure {
+    fn from(malformed: Malformed<'_>) -> Self {
         let fault = Fault::client(StatusCode::BAD_REQUEST, "protocol_error", malformed.message);
-        Self { fault, id: None, rpc: Some((malformed.code, None)) }
+        Self { fault, id: malformed.id.map(ToOwned::to_owned), rpc: Some((malformed.code, None)) }
     }
 }
 
@@ -448,7 +483,8 @@ mod tests {
         let body = |response: Response<Body>| async {
             String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
         };
-        let response = Failure::from(Malformed { code: -32700, message: "no" }).into_response("r", "m");
+        let response =
+            Failure::from(Malformed { code: -32700, message: "no", id: None }).into_response("r", "m");
         assert_eq!(response.status(), 400);
         assert_eq!(body(response).await, r#"{"jsonrpc":"2.0","error":{"code":-32700,"message":"no"}}"#);
         let response = Failure::from(Fault::from(Refusal::Expired)).into_response("r", "m");

@@ -1,7 +1,8 @@
 //! What PostgreSQL says while a query runs, brought to whoever waits for that query.
 //!
-//! A connection is used by one query at a time, and the extension sends a notice with the call's id before the call
-//! begins. So all that comes over a connection belongs to the call that last began on it.
+//! A connection is used by one query at a time, and the extension sends a notice with the call's id before a call that is
+//! listened to begins. So what comes over a connection belongs to the call that last began on it, if that still has the
+//! connection: it is heard no longer than that ([`Heard`]), and calls that nobody listens to do not say when they begin.
 
 use std::{
     collections::HashMap,
@@ -70,20 +71,24 @@ pub struct Notices {
     listeners: Arc<Mutex<HashMap<Uuid, mpsc::Sender<Notice>>>>,
 }
 
-/// One call that is listened to, until dropped.
-pub struct Listener {
+/// A call that is listened to, until dropped: which is to happen before its connection can serve anybody else.
+pub struct Heard {
     id: Uuid,
     notices: Notices,
+}
+
+/// What such a call says.
+pub struct Listener {
     receiver: mpsc::Receiver<Notice>,
 }
 
 impl Notices {
     /// Listens to a call that is yet to begin.
-    pub fn listen(&self) -> Listener {
+    pub fn listen(&self) -> (Heard, Listener) {
         let (sender, receiver) = mpsc::channel(UNREAD);
         let id = Uuid::new_v4();
         self.with(|listeners| listeners.insert(id, sender));
-        Listener { id, notices: self.clone(), receiver }
+        (Heard { id, notices: self.clone() }, Listener { receiver })
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut HashMap<Uuid, mpsc::Sender<Notice>>) -> T) -> T {
@@ -92,13 +97,13 @@ impl Notices {
     }
 
     /// Hands on what a connection says; `current` is the call that last began on it.
-    fn hand_on(&self, current: &mut Option<mpsc::Sender<Notice>>, message: &DbError) {
+    fn hand_on(&self, current: &mut Option<Uuid>, message: &DbError) {
         if message.code().code() == BEGIN {
-            let id = message.message().parse::<Uuid>().ok();
-            *current = id.and_then(|id| self.with(|listeners| listeners.get(&id).cloned()));
+            *current = message.message().parse().ok();
             return;
         }
-        let Some(listener) = current else {
+        // Looked up each time: the call may have ended, and the connection be somebody else's.
+        let Some(listener) = current.and_then(|id| self.with(|listeners| listeners.get(&id).cloned())) else {
             tracing::debug!(severity = message.severity(), message = message.message(), "the database says");
             return;
         };
@@ -109,30 +114,23 @@ impl Notices {
     }
 }
 
-impl Listener {
+impl Heard {
     /// What the call is to be begun with.
     pub fn id(&self) -> Uuid {
         self.id
     }
+}
 
-    /// What the call says next.
-    pub async fn next(&mut self) -> Notice {
-        match self.receiver.recv().await {
-            Some(notice) => notice,
-            // The sender stays in the map as long as this lives.
-            None => std::future::pending().await,
-        }
-    }
-
-    /// What it has said already and nobody has read.
-    pub fn rest(&mut self) -> Option<Notice> {
-        self.receiver.try_recv().ok()
+impl Drop for Heard {
+    fn drop(&mut self) {
+        self.notices.with(|listeners| listeners.remove(&self.id));
     }
 }
 
-impl Drop for Listener {
-    fn drop(&mut self) {
-        self.notices.with(|listeners| listeners.remove(&self.id));
+impl Listener {
+    /// What the call says next; `None` once it is not heard any more and everything was read.
+    pub async fn next(&mut self) -> Option<Notice> {
+        self.receiver.recv().await
     }
 }
 
@@ -208,15 +206,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_listener_is_forgotten_when_it_goes() {
+    async fn a_call_is_heard_until_it_ends_and_read_beyond() {
         let notices = Notices::default();
-        let mut listener = notices.listen();
-        let sender = notices.with(|listeners| listeners.get(&listener.id()).cloned()).unwrap();
+        let (heard, mut listener) = notices.listen();
+        let sender = notices.with(|listeners| listeners.get(&heard.id()).cloned()).unwrap();
         sender.try_send(Notice::Message { level: Level::Info, text: "one".into() }).unwrap();
-        assert!(matches!(listener.next().await, Notice::Message { text, .. } if text == "one"));
-        assert!(listener.rest().is_none());
-        drop(listener);
+        drop((heard, sender));
         assert_eq!(notices.with(|listeners| listeners.len()), 0);
+        assert!(matches!(listener.next().await, Some(Notice::Message { text, .. }) if text == "one"));
+        assert!(listener.next().await.is_none());
     }
 
     #[test]

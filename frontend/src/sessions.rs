@@ -18,9 +18,9 @@ use tokio_postgres::{
 use uuid::Uuid;
 
 use crate::{
-    database::{Database, DatabaseError, PoolStatus},
+    database::{Database, DatabaseError, Parameters, PoolStatus},
     doctor::Finding,
-    notices::{Listener, Messages},
+    notices::{Heard, Listener, Messages},
     token::SessionToken,
 };
 
@@ -154,7 +154,7 @@ pub struct Page {
 }
 
 /// What a call is told of the request behind it, beside its arguments.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Request<'a> {
     /// The id under which what the call says is listened to.
@@ -170,7 +170,7 @@ pub struct Request<'a> {
     pub headers: Option<&'a HashMap<String, String>>,
     /// What the client can be asked for, where it can be asked at all.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub capabilities: Option<&'a RawValue>,
+    pub capabilities: Option<&'a Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_responses: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -412,29 +412,34 @@ impl Sessions {
     }
 
     /// Listens to a call that is yet to begin.
-    pub fn listen(&self) -> Listener {
+    pub fn listen(&self) -> (Heard, Listener) {
         self.exec.notices().listen()
     }
 
-    /// Calls something as this token's user: verifies, slides, arms, runs and undoes, all in one statement.
+    /// Calls something as this token's user: verifies, slides, arms, runs and undoes, all in one statement. What it says
+    /// goes to whoever listens to `heard`.
     pub async fn call(
         &self,
         token: &SessionToken,
         target: Target<'_>,
         request: &Request<'_>,
+        heard: Option<Heard>,
     ) -> Result<Verdict<Answer>, DatabaseError> {
-        let request = serde_json::to_string(request).map_err(answer)?;
+        let request = Request { notices: heard.as_ref().map(Heard::id), ..*request };
+        let request = serde_json::to_string(&request).map_err(answer)?;
         let (token, request) = (Secret(token), Hidden(JsonText(&request)));
         let called = match target {
             Target::Tool { name, arguments } | Target::Prompt { name, arguments } => {
                 let types = [Type::TEXT, Type::TEXT, Type::JSONB, Type::TEXT, Type::JSONB];
                 let sql = if matches!(target, Target::Tool { .. }) { CALL_TOOL } else { GET_PROMPT };
                 let arguments = Hidden(JsonText(arguments.get()));
-                self.exec.row(sql, &types, &[&token, &name, &arguments, &self.resource, &request]).await
+                let values: &Parameters<'_> = &[&token, &name, &arguments, &self.resource, &request];
+                self.exec.row_heard(sql, &types, values, heard).await
             }
             Target::Resource { uri } => {
                 let types = [Type::TEXT, Type::TEXT, Type::TEXT, Type::JSONB];
-                self.exec.row(READ_RESOURCE, &types, &[&token, &uri, &self.resource, &request]).await
+                let values: &Parameters<'_> = &[&token, &uri, &self.resource, &request];
+                self.exec.row_heard(READ_RESOURCE, &types, values, heard).await
             }
             Target::Completion { reference, argument, context } => {
                 let types = [Type::TEXT, Type::JSONB, Type::JSONB, Type::JSONB, Type::TEXT];
@@ -555,7 +560,10 @@ fn read_answer(result: Box<RawValue>) -> Result<Verdict<Answer>, DatabaseError> 
             "requestState is not of this request, is too old, or was used before: ask again without it"
                 .into(),
         ),
-        "invalid_input_responses" => Answer::Invalid("inputResponses must be an object".into()),
+        "invalid_input_responses" => Answer::Invalid(
+            "inputResponses must be an object, not nested too deep, its numbers in the range of a double"
+                .into(),
+        ),
         "failed" => Answer::Failed(message()),
         status => return refusal(status, text(probe.scope)).map(Err),
     }))

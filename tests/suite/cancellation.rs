@@ -30,6 +30,7 @@ pub fn tests(world: &Shared) -> Trials {
         legacy_cancelled_notification_frees_the_backend_within_a_second,
         legacy_cancelled_notification_reaches_every_replica,
         legacy_cancelled_notification_of_somebody_else_does_nothing,
+        a_call_that_ends_soon_after_it_was_given_up_keeps_its_backend,
     ]
 }
 
@@ -65,6 +66,15 @@ impl<'w> Stage<'w> {
         let session = NewSession::of(user).at(&resource).create(&auth).await?;
         let client = self.frontend.mcp(era).with(Door::Bearer, &session.token);
         Ok(if era == Era::Legacy { initialized(client).await? } else { client })
+    }
+
+    /// The backends of tools in this database in a state that `condition` describes.
+    async fn backends(&self, condition: &str) -> Result<Vec<i32>> {
+        let sql = format!(
+            "SELECT pid FROM pg_stat_activity WHERE datname = $1 AND usename = 'mcp_frontend_exec' AND {condition}"
+        );
+        let rows = self.superuser.query(&sql, &[&self.database.name()]).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
     /// How many tools sleep in this database.
@@ -258,4 +268,29 @@ async fn legacy_cancelled_notification_of_somebody_else_does_nothing(world: &Sha
         assert_eq!(call.await??.tool_text()?, "written");
     }
     Ok(())
+}
+
+async fn a_call_that_ends_soon_after_it_was_given_up_keeps_its_backend(world: &Shared) -> Result<()> {
+    let stage = Stage::set(world).await?;
+    let narrow = stage.frontend.settings().replica()?.set("MCP_POOL_SIZE", "1").start().await?;
+    let client = stage.client(Era::Modern, "alice").await?.at(&format!("{}/mcp/v1", narrow.url()));
+    let mut gone = Vec::new();
+    for _ in 0..2 * ATTEMPTS {
+        stage.superuser.batch_execute("BEGIN; LOCK TABLE app.notes IN ACCESS EXCLUSIVE MODE").await?;
+        let call = spawn(&client, "add_note", json!({"body": "nobody waits"}));
+        let waiting = "wait_event_type = 'Lock'";
+        wait_until("the tool to wait", PATIENCE, || async { Ok(stage.backends(waiting).await?.len() == 1) })
+            .await?;
+        let backend = stage.backends(waiting).await?;
+        call.abort();
+        stage.superuser.batch_execute("COMMIT").await?;
+        // It serves the next call, which leaves it as calls leave it.
+        assert_eq!(client.call("whoami", json!({})).await?.status, StatusCode::OK);
+        let idle = stage.backends("state = 'idle' AND query LIKE '%mcp.call_tool%'").await?;
+        if idle == backend {
+            return Ok(());
+        }
+        gone.push((backend, idle));
+    }
+    anyhow::bail!("each call was served by a new backend: {gone:?}")
 }

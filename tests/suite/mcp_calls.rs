@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use tests::mcp::{Door, Era, LEGACY, MODERN};
+use tests::mcp::{Door, Era, LEGACY, MODERN, McpClient};
 use tests::session::NewSession;
 
 use crate::world::{self, Shared, Trials};
@@ -25,6 +25,9 @@ pub fn tests(world: &Shared) -> Trials {
         metadata_of_the_protected_resource_is_served,
         checklist_59_other_methods_are_refused,
         unknown_paths_are_404,
+        an_entry_that_cannot_be_read_hides_no_other,
+        what_ran_in_a_batch_is_answered,
+        a_request_that_cannot_be_read_is_answered_by_its_id,
     ]
 }
 
@@ -449,6 +452,87 @@ async fn unknown_paths_are_404(world: &Shared) -> Result<()> {
             path != "/metrics" || status == StatusCode::NOT_FOUND,
             "metrics are the admin listener's alone"
         );
+    }
+    Ok(())
+}
+
+async fn an_entry_that_cannot_be_read_hides_no_other(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let frontend = world.frontend(&database).await?;
+    let superuser = database.superuser().await?;
+    superuser
+        .batch_execute(
+            "CREATE FUNCTION app.page() RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT 'text'::text $$;
+             SELECT mcp.expose_resource('app.page()', 'test://annotations/right', annotations => '{\"audience\": [\"user\"],
+                                            \"priority\": 0.5, \"lastModified\": \"2026-01-01T00:00:00Z\", \"other\": []}'),
+                    mcp.expose_resource('app.page()', 'test://annotations/wrong');
+             UPDATE mcp.resources SET annotations = '{\"audience\": \"user\"}' WHERE uri = 'test://annotations/wrong'",
+        )
+        .await?;
+    let session = NewSession::of("alice")
+        .at(&format!("{}/mcp/v1", frontend.url()))
+        .create(&database.auth().await?)
+        .await?;
+    for era in [Era::Modern, Era::Legacy] {
+        let client = frontend.mcp(era).with(Door::Bearer, &session.token);
+        let list = client.request("resources/list", json!({})).await?.result()?;
+        let listed: Vec<_> = list["resources"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|resource| resource["uri"].as_str()?.strip_prefix("test://annotations/"))
+            .collect();
+        assert_eq!(listed, ["right"], "{list}");
+    }
+    ensure!(
+        frontend.log_text().contains("test://annotations/wrong"),
+        "the log does not say what is left out"
+    );
+    Ok(())
+}
+
+/// The answers to a batch, by their ids.
+async fn batch(client: &McpClient, messages: Value) -> Result<(StatusCode, Value)> {
+    let answer =
+        client.clone().header("mcp-protocol-version", "2025-03-26").post(messages.to_string()).await?;
+    Ok((answer.status, answer.json()?))
+}
+
+async fn what_ran_in_a_batch_is_answered(world: &Shared) -> Result<()> {
+    let (frontend, token) = signed_in(world, &[]).await?;
+    let client = frontend.mcp(Era::Legacy).with(Door::Bearer, &token);
+    let call = |id: i64, name: &str, arguments: Value| json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": name, "arguments": arguments}});
+    let writes = call(1, "add_note", json!({"body": "kept"}));
+    let refused = call(2, "privileged", json!({}));
+    let (status, answers) =
+        batch(&client, json!([writes, refused, call(3, "echo", json!({"n": 1}))])).await?;
+    assert_eq!(status, StatusCode::OK, "{answers}");
+    assert_eq!(answers.as_array().map(Vec::len), Some(3), "{answers}");
+    for (at, id) in [(0, 1), (1, 2), (2, 3)] {
+        assert_eq!(answers[at]["id"], id, "{answers}");
+    }
+    ensure!(answers[0]["result"].is_object() && answers[2]["result"].is_object(), "{answers}");
+    assert_eq!(answers[1]["error"]["data"]["error"], "insufficient_scope", "{answers}");
+    // Where nothing was answered yet, HTTP says it.
+    let (status, _) = batch(&client, json!([refused, writes])).await?;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    Ok(())
+}
+
+async fn a_request_that_cannot_be_read_is_answered_by_its_id(world: &Shared) -> Result<()> {
+    let (frontend, token) = signed_in(world, &[]).await?;
+    let client = frontend.mcp(Era::Legacy).with(Door::Bearer, &token);
+    for (message, id) in [
+        (json!({"jsonrpc": "2.0", "id": 7, "method": "ping", "params": []}), json!(7)),
+        (json!({"jsonrpc": "2.0", "id": "x", "method": "ping", "params": null}), json!("x")),
+        (json!({"jsonrpc": "2.0", "id": 8}), json!(8)),
+        (json!({"jsonrpc": "1.0", "id": 9, "method": "ping"}), json!(9)),
+        (json!({"jsonrpc": "2.0", "id": [7], "method": "ping"}), Value::Null),
+        (json!({"jsonrpc": "2.0", "id": null, "method": "ping"}), Value::Null),
+    ] {
+        let answer = client.post(message.to_string()).await?;
+        assert_eq!((answer.status, answer.error_code()?), (StatusCode::BAD_REQUEST, -32600), "{message}");
+        assert_eq!(answer.json()?["id"], id, "{message}");
     }
     Ok(())
 }

@@ -32,6 +32,9 @@ pub fn tests(world: &Shared) -> Trials {
         a_request_that_takes_too_long_ends_its_stream_with_a_clear_error,
         t05_a_silent_call_is_kept_alive,
         a_client_that_does_not_read_holds_no_connection,
+        a_client_that_does_not_read_hears_nobody_else,
+        a_client_that_takes_json_alone_gets_json,
+        streams_are_kept_by_nobody,
     ]
 }
 
@@ -280,8 +283,9 @@ async fn t05_a_silent_call_is_kept_alive(world: &Shared) -> Result<()> {
     Ok(())
 }
 
-async fn a_client_that_does_not_read_holds_no_connection(world: &Shared) -> Result<()> {
-    let (database, frontend) = stage(world).await?;
+/// A frontend with one connection for all calls, a tool that says more than fits on the way, and one that says what
+/// its argument is.
+async fn narrow(database: &Database<'_>, frontend: &Frontend) -> Result<Frontend> {
     database
         .superuser()
         .await?
@@ -291,12 +295,18 @@ async fn a_client_that_does_not_read_holds_no_connection(world: &Shared) -> Resu
                      FOR step IN 1..200 LOOP PERFORM mcp.progress(step, 200, repeat('x', 200000)); END LOOP;
                      RETURN 'done';
                  END $$;
-             SELECT mcp.expose_tool('app.flood()', name => 'flood')",
+             CREATE FUNCTION app.warn(word text) RETURNS text LANGUAGE plpgsql AS
+                 $$ BEGIN RAISE WARNING '%', word; RETURN word; END $$;
+             SELECT mcp.expose_tool('app.flood()', name => 'flood'), mcp.expose_tool('app.warn(text)', name => 'warn')",
         )
         .await?;
-    // One connection for all calls. At trace level the messages would fill the log.
-    let settings = frontend.settings().replica()?.set("MCP_POOL_SIZE", "1").set("MCP_LOG", "info");
-    let narrow = settings.start().await?;
+    // At trace level the messages would fill the log.
+    frontend.settings().replica()?.set("MCP_POOL_SIZE", "1").set("MCP_LOG", "info").start().await
+}
+
+async fn a_client_that_does_not_read_holds_no_connection(world: &Shared) -> Result<()> {
+    let (database, frontend) = stage(world).await?;
+    let narrow = narrow(&database, &frontend).await?;
     for era in [Era::Modern, Era::Legacy] {
         let client =
             client(&database, &frontend, era, "alice").await?.at(&format!("{}/mcp/v1", narrow.url()));
@@ -313,6 +323,77 @@ async fn a_client_that_does_not_read_holds_no_connection(world: &Shared) -> Resu
             messages.last().is_some_and(|last| text_blocks(&last["result"]) == "done"),
             "no answer at the end"
         );
+    }
+    Ok(())
+}
+
+async fn a_client_that_does_not_read_hears_nobody_else(world: &Shared) -> Result<()> {
+    let (database, frontend) = stage(world).await?;
+    let narrow = narrow(&database, &frontend).await?;
+    let url = format!("{}/mcp/v1", narrow.url());
+    let alice = client(&database, &frontend, Era::Legacy, "alice").await?.at(&url);
+    let bob = client(&database, &frontend, Era::Modern, "bob").await?.at(&url);
+    let mut unread = alice.meta("progressToken", "p").open("tools/call", json!({"name": "flood"})).await?;
+    // On the connection that served Alice, once her call has ended, although she has not heard its end.
+    wait_until("Bob's call to be served", PATIENCE, || async {
+        Ok(bob.call("warn", json!({"word": "private"})).await?.status == StatusCode::OK)
+    })
+    .await?;
+    let messages = unread.messages(PATIENCE).await?;
+    ensure!(
+        messages.last().is_some_and(|last| text_blocks(&last["result"]) == "done"),
+        "no answer at the end"
+    );
+    let told = of_method(&messages, "notifications/message");
+    ensure!(told.is_empty(), "Alice hears what is said to Bob: {told:?}");
+    Ok(())
+}
+
+async fn a_client_that_takes_json_alone_gets_json(world: &Shared) -> Result<()> {
+    let (database, frontend) = stage(world).await?;
+    for era in [Era::Modern, Era::Legacy] {
+        let client = client(&database, &frontend, era, "alice").await?.meta("progressToken", "p");
+        let client = if era == Era::Modern { client.meta(LOG_LEVEL, "debug") } else { client };
+        for accepted in [
+            "application/json",
+            "application/*",
+            "application/json, text/event-stream;q=0",
+            "*/*, text/event-stream;q=0",
+        ] {
+            let answer = client.clone().header("accept", accepted).call("talk", json!({})).await?;
+            assert_eq!(
+                answer.header("content-type"),
+                Some("application/json"),
+                "{accepted}: {}",
+                answer.text
+            );
+            assert_eq!(answer.tool_text()?, "done");
+        }
+        for accepted in ["*/*", "text/*, application/json", "text/event-stream, application/json;q=0.1"] {
+            let answer = client.clone().header("accept", accepted).call("talk", json!({})).await?;
+            assert_eq!(answer.header("content-type"), Some("text/event-stream"), "{accepted}");
+        }
+    }
+    // Changes come in a stream, or not at all.
+    let client =
+        client(&database, &frontend, Era::Modern, "alice").await?.header("accept", "application/json");
+    let answer =
+        client.request("subscriptions/listen", json!({"notifications": {"toolsListChanged": true}})).await?;
+    assert_eq!(answer.status, StatusCode::NOT_ACCEPTABLE, "{}", answer.text);
+    assert_eq!(answer.json()?["id"], 1);
+    Ok(())
+}
+
+async fn streams_are_kept_by_nobody(world: &Shared) -> Result<()> {
+    let (database, frontend) = stage(world).await?;
+    let client = client(&database, &frontend, Era::Modern, "alice").await?.meta("progressToken", "p");
+    for (method, params) in [
+        ("tools/call", json!({"name": "talk"})),
+        ("subscriptions/listen", json!({"notifications": {"toolsListChanged": true}})),
+    ] {
+        let stream = client.open(method, params).await?;
+        ensure!(stream.is_stream(), "{method}: {:?}", stream.headers());
+        assert_eq!(stream.headers()["cache-control"], "no-store", "{method}");
     }
     Ok(())
 }

@@ -798,12 +798,18 @@ fn t22() -> Vec<Case> {
             raw("nonsense", PARSE_ERROR),
             raw("{}", INVALID_REQUEST),
             raw("7", INVALID_REQUEST),
-            raw(r#"{"jsonrpc":"1.0","id":1,"method":"tools/list"}"#, INVALID_REQUEST),
             raw(r#"{"jsonrpc":"2.0","id":null,"method":"tools/list"}"#, INVALID_REQUEST),
             raw(r#"{"jsonrpc":"2.0","id":[1],"method":"tools/list"}"#, INVALID_REQUEST),
-            raw(r#"{"jsonrpc":"2.0","id":1}"#, INVALID_REQUEST),
-            raw(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":[]}"#, INVALID_REQUEST),
         ]);
+        // What has an id that can be read is answered by it.
+        cases.extend(
+            [
+                r#"{"jsonrpc":"1.0","id":1,"method":"tools/list"}"#,
+                r#"{"jsonrpc":"2.0","id":1}"#,
+                r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":[]}"#,
+            ]
+            .map(|body| raw(body, INVALID_REQUEST).gives(Expected::Error(400, INVALID_REQUEST))),
+        );
     }
     // -32002 is of the older revisions alone.
     cases.push(modern("resources/read", json!({"uri": "test://none"})).fails(200, INVALID_PARAMS));

@@ -9,7 +9,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tests::database::Database;
 use tests::frontend::Frontend;
-use tests::mcp::{Answer, Door, Era, McpClient};
+use tests::mcp::{Answer, Door, Era, MODERN, McpClient};
 use tests::session::NewSession;
 use tests::wait::wait_until;
 use tokio::task::JoinSet;
@@ -33,6 +33,7 @@ pub fn tests(world: &Shared) -> Trials {
         t20_a_request_state_holds_once_in_parallel_and_on_every_replica,
         t20_a_client_is_asked_only_for_what_it_can,
         t20_a_client_of_an_older_revision_is_told_that_it_cannot_be_asked,
+        what_no_question_is_answered_with_is_the_clients_fault,
     ]
 }
 
@@ -345,5 +346,41 @@ async fn t20_a_client_of_an_older_revision_is_told_that_it_cannot_be_asked(world
     let error = client.call("sign", json!({"body": "x"})).await?.tool_error()?;
     ensure!(error.contains("cannot be asked"), "{error}");
     assert_eq!(stage.notes().await?, 0);
+    Ok(())
+}
+
+async fn what_no_question_is_answered_with_is_the_clients_fault(world: &Shared) -> Result<()> {
+    let stage = Stage::set(world).await?;
+    let client = stage.client("alice").await?;
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    for (method, more) in [
+        ("tools/call", r#""requestState": 7"#),
+        ("tools/call", r#""requestState": {"a": 1e400}"#),
+        ("prompts/get", r#""requestState": []"#),
+        ("tools/call", r#""inputResponses": []"#),
+        ("tools/call", r#""inputResponses": {"name": 1e400}"#),
+        ("prompts/get", r#""inputResponses": {"name": {"action": "accept", "content": {"name": -1e400}}}"#),
+        ("tools/call", &format!(r#""inputResponses": {{"name": {deep}}}"#)),
+    ] {
+        let body = format!(
+            r#"{{"jsonrpc": "2.0", "id": 1, "method": "{method}", "params": {{"name": "sign",
+                "arguments": {{"body": "x"}}, {more}, "_meta": {{
+                "io.modelcontextprotocol/protocolVersion": "{MODERN}",
+                "io.modelcontextprotocol/clientCapabilities": {{"elicitation": {{}}}}}}}}}}"#
+        );
+        let answer = client
+            .clone()
+            .header("mcp-protocol-version", MODERN)
+            .header("mcp-method", method)
+            .header("mcp-name", "sign")
+            .post(body)
+            .await?;
+        ensure!(
+            !answer.status.is_server_error() && answer.error_code()? == INVALID_PARAMS,
+            "{more}: {} {}",
+            answer.status,
+            answer.text
+        );
+    }
     Ok(())
 }

@@ -51,15 +51,17 @@ impl Dialogue {
     pub(super) fn begin(request: &mut Request, scope: Option<&Scope>) -> Result<Result<Self, Jsonb>, Error> {
         let mut answers = Map::new();
         if let Some(state) = request.request_state.take() {
-            match scope.map(|scope| scope.open(&state)).transpose()?.flatten() {
+            let state = serde_json::from_str::<String>(state.get()).ok();
+            match scope.zip(state).map(|(scope, state)| scope.open(&state)).transpose()?.flatten() {
                 Some(earlier) => answers = earlier,
                 None => return Ok(Err(result::verdict("invalid_request_state"))),
             }
         }
-        match request.input_responses.take() {
-            None => {}
-            Some(Value::Object(responses)) => answers.extend(responses),
-            Some(_) => return Ok(Err(result::verdict("invalid_input_responses"))),
+        if let Some(responses) = request.input_responses.take() {
+            match serde_json::from_str::<Map<String, Value>>(responses.get()) {
+                Ok(responses) => answers.extend(responses),
+                Err(_) => return Ok(Err(result::verdict("invalid_input_responses"))),
+            }
         }
         Ok(Ok(Dialogue {
             wants_progress: request.progress && request.notices.is_some(),

@@ -8,8 +8,8 @@ use std::ffi::CString;
 /// A message of ours.
 #[derive(Clone, Copy)]
 pub(super) enum Notice {
-    /// A call begins: until the next begins, what comes over this connection belongs to it. The text is the id that its
-    /// caller gave it.
+    /// A call begins: until it ends, what comes over this connection belongs to it. The text is the id that its caller
+    /// gave it.
     Begin,
     /// How far the call is. The text is an object of `progress`, `total` and `message`.
     Progress,

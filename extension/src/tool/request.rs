@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::jsonb::Jsonb;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -21,10 +22,10 @@ pub(super) struct Request {
     pub(super) headers: Option<HashMap<String, String>>,
     /// What the client can be asked for. Absent where it cannot be asked at all.
     pub(super) capabilities: Option<Map<String, Value>>,
-    /// What the client answers to what it was asked for.
-    pub(super) input_responses: Option<Value>,
-    /// What came with the question.
-    pub(super) request_state: Option<String>,
+    /// What the client answers to what it was asked for, as it came: the client's fault where it cannot be read.
+    pub(super) input_responses: Option<Box<RawValue>>,
+    /// What came with the question, likewise.
+    pub(super) request_state: Option<Box<RawValue>>,
 }
 
 impl Request {

@@ -49,7 +49,8 @@ fn expose_resource(
         UriTemplate::parse(uri).map_err(|why| Refusal::Uri(uri.to_owned(), why)).map_err(Error::from)?;
     check_variables(&template, &function)?;
     if let Some(annotations) = annotations {
-        registry::document("annotations", annotations.object("annotations")?)?;
+        check_annotations(&registry::document("annotations", annotations.object("annotations")?)?)
+            .map_err(Error::from)?;
     }
     let completions = completion::resolve(completions, &function)?;
     let written = as_owner(|| {
@@ -87,6 +88,24 @@ fn expose_resource(
     }
     registry::warn_of_bypass(&format!("resource {uri:?}"), &function);
     Ok(registry::changed("resources")?)
+}
+
+/// Checks the annotations that MCP defines; others pass.
+fn check_annotations(annotations: &Value) -> Result<(), Refusal> {
+    let is_role = |role: &Value| matches!(role.as_str(), Some("user" | "assistant"));
+    let is_wrong =
+        |name: &str, fits: &dyn Fn(&Value) -> bool| annotations.get(name).is_some_and(|value| !fits(value));
+    if is_wrong("audience", &|value| value.as_array().is_some_and(|roles| roles.iter().all(is_role))) {
+        let expected = "an array of \"user\" and \"assistant\"";
+        return Err(Refusal::Annotation { name: "audience", expected });
+    }
+    if is_wrong("priority", &|value| value.as_f64().is_some_and(|priority| (0.0..=1.0).contains(&priority))) {
+        return Err(Refusal::Annotation { name: "priority", expected: "a number from 0 to 1" });
+    }
+    if is_wrong("lastModified", &Value::is_string) {
+        return Err(Refusal::Annotation { name: "lastModified", expected: "a string" });
+    }
+    Ok(())
 }
 
 /// Each variable must be an argument, and each argument that a call cannot leave out a variable.

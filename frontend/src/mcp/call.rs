@@ -1,15 +1,15 @@
 //! A request that runs a function, as it came, and what answers it.
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::{borrow::Cow, collections::HashMap, sync::LazyLock};
 
 use http::{Response, StatusCode};
-use serde_json::{json, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     error::Fault,
     mcp::{
         envelope::{INTERNAL_ERROR, INVALID_PARAMS, Kind, Message, read},
-        era::{CAPABILITIES_KEY, Era, HEADER_MISMATCH, LOG_LEVEL_KEY},
+        era::{CAPABILITIES_KEY, Era, HEADER_MISMATCH, LOG_LEVEL_KEY, Meta},
         result, rpc_error, rpc_result,
     },
     notices::Level,
@@ -35,23 +35,28 @@ enum What {
 
 /// A request that runs a function.
 #[derive(Debug)]
-pub struct Call {
+pub struct Call<'a> {
     pub era: Era,
-    pub id: Option<Box<RawValue>>,
+    pub id: Option<Cow<'a, RawValue>>,
     what: What,
     /// The name of the tool or prompt, or the URI of the resource.
     name: String,
-    parameters: HashMap<&'static str, Box<RawValue>>,
+    parameters: HashMap<&'static str, Cow<'a, RawValue>>,
     headers: Option<HashMap<String, String>>,
-    capabilities: Option<Box<RawValue>>,
+    capabilities: Option<Value>,
     log_level: Option<String>,
     /// What to tell progress by, if the client wants to know.
-    pub progress_token: Option<Box<RawValue>>,
+    pub progress_token: Option<Value>,
 }
 
-impl Call {
-    /// Reads a message that [`super::era::judge`] has found to be a call.
-    pub fn of(message: &Message<'_>, era: Era, headers: Option<HashMap<String, String>>) -> Self {
+impl<'a> Call<'a> {
+    /// Reads a message that [`super::era::judge`] has found to be a call, with these headers and this `_meta`.
+    pub fn of(
+        message: &Message<'a>,
+        era: Era,
+        headers: Option<HashMap<String, String>>,
+        mut meta: Meta,
+    ) -> Self {
         let (what, name) = match &message.kind {
             Kind::Request { method, .. } => match method.as_ref() {
                 "resources/read" => (What::Resource, "uri"),
@@ -62,27 +67,35 @@ impl Call {
             _ => (What::Tool, "name"),
         };
         let mut wanted = vec!["arguments", "ref", "argument", "context"];
-        let meta = read::<HashMap<String, Box<RawValue>>>(&message.params, "_meta").unwrap_or_default();
         let log_level = match era {
             // The revisions before tell a client what happens; there is nothing here to remember that it objected.
             Era::Legacy => Some("info".to_owned()),
             Era::Modern => {
                 wanted.extend(["inputResponses", "requestState"]);
-                meta.get(LOG_LEVEL_KEY).and_then(|level| serde_json::from_str(level.get()).ok())
+                meta.get(LOG_LEVEL_KEY).and_then(Value::as_str).map(ToOwned::to_owned)
             }
         };
-        let parameter = |name: &'static str| Some((name, (*message.params.get(name)?).to_owned()));
-        let is_token = |token: &RawValue| token.get().starts_with('"') || token.get().parse::<i64>().is_ok();
+        let parameter = |name: &'static str| Some((name, Cow::Borrowed(*message.params.get(name)?)));
         Self {
             era,
-            id: message.id().map(ToOwned::to_owned),
+            id: message.id().map(Cow::Borrowed),
             what,
             name: read::<String>(&message.params, name).unwrap_or_default(),
             parameters: wanted.into_iter().filter_map(parameter).collect(),
             headers,
-            capabilities: meta.get(CAPABILITIES_KEY).filter(|_| era == Era::Modern).cloned(),
+            capabilities: meta.remove(CAPABILITIES_KEY).filter(|_| era == Era::Modern),
             log_level,
-            progress_token: meta.get("progressToken").filter(|token| is_token(token)).cloned(),
+            progress_token: meta.remove("progressToken").filter(|token| token.is_string() || token.is_i64()),
+        }
+    }
+
+    /// The same, which may outlive its message.
+    pub fn into_owned(self) -> Call<'static> {
+        let owned = |value: Cow<'_, RawValue>| Cow::Owned(value.into_owned());
+        Call {
+            id: self.id.map(owned),
+            parameters: self.parameters.into_iter().map(|(name, value)| (name, owned(value))).collect(),
+            ..self
         }
     }
 
@@ -116,7 +129,7 @@ impl Call {
         Request {
             progress: self.progress_token.is_some(),
             headers: self.headers.as_ref(),
-            capabilities: self.capabilities.as_deref(),
+            capabilities: self.capabilities.as_ref(),
             input_responses: self.parameter("inputResponses"),
             request_state: self.parameter("requestState"),
             log_level: self.log_level.as_deref(),
@@ -192,7 +205,8 @@ mod tests {
             "inputResponses":{"a":1},"requestState":"s","_meta":{"progressToken":7,
             "io.modelcontextprotocol/clientCapabilities":{"elicitation":{}},"io.modelcontextprotocol/logLevel":"warning"}}}"#;
         let Ok(Payload::One(message)) = Payload::parse(body) else { panic!() };
-        let call = Call::of(&message, Era::Modern, Some(HashMap::new()));
+        let meta = || read::<Meta>(&message.params, "_meta").unwrap();
+        let call = Call::of(&message, Era::Modern, Some(HashMap::new()), meta());
         assert!(
             matches!(call.target(), Target::Tool { name: "x", arguments } if arguments.get() == r#"{"n":1e400}"#)
         );
@@ -201,7 +215,7 @@ mod tests {
             serde_json::to_string(&call.request()).unwrap(),
             r#"{"progress":true,"logLevel":"warning","headers":{},"capabilities":{"elicitation":{}},"inputResponses":{"a":1},"requestState":"s"}"#
         );
-        let call = Call::of(&message, Era::Legacy, None);
+        let call = Call::of(&message, Era::Legacy, None, meta());
         assert_eq!(
             serde_json::to_value(call.request()).unwrap(),
             json!({"progress": true, "logLevel": "info"})

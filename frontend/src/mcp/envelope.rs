@@ -45,11 +45,13 @@ pub enum Kind<'a> {
 /// `params` by name, each value as it came; empty where there are none.
 pub type Params<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
-/// A body that is no message. It has no id to answer to, or none that can be trusted.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Malformed {
+/// A body that is no message.
+#[derive(Debug)]
+pub struct Malformed<'a> {
     pub code: i32,
     pub message: &'static str,
+    /// The id to answer to, where one can be read.
+    pub id: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -74,7 +76,7 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 }
 
 impl<'a> Payload<'a> {
-    pub fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
+    pub fn parse(body: &'a [u8]) -> Result<Self, Malformed<'a>> {
         if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
             let messages: Vec<&RawValue> = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
             return Ok(Self::Batch(messages));
@@ -84,8 +86,10 @@ impl<'a> Payload<'a> {
 }
 
 impl<'a> Message<'a> {
-    pub fn parse(text: &'a [u8]) -> Result<Self, Malformed> {
+    pub fn parse(text: &'a [u8]) -> Result<Self, Malformed<'a>> {
         let raw: Raw<'a> = serde_json::from_slice(text).map_err(|error| malformed(&error))?;
+        let id = raw.id.filter(|id| is_id(id));
+        let invalid = |message| Malformed { id, ..invalid(message) };
         if raw.jsonrpc.as_deref() != Some("2.0") {
             return Err(invalid("jsonrpc must be \"2.0\""));
         }
@@ -94,8 +98,10 @@ impl<'a> Message<'a> {
             (Some(_), _) if answered => {
                 return Err(invalid("a message is a request or a response, not both"));
             }
-            (Some(method), Some(id)) if is_id(id) => Kind::Request { id, method },
-            (Some(_), Some(_)) => return Err(invalid("id must be a string or an integer")),
+            (Some(method), Some(_)) => {
+                let id = id.ok_or_else(|| invalid("id must be a string or an integer"))?;
+                Kind::Request { id, method }
+            }
             (Some(method), None) => Kind::Notification { method },
             (None, _) if answered => Kind::Response,
             (None, _) => return Err(invalid("method is missing")),
@@ -127,14 +133,14 @@ fn is_id(id: &RawValue) -> bool {
     id.get().starts_with('"') || id.get().parse::<i64>().is_ok()
 }
 
-fn invalid(message: &'static str) -> Malformed {
-    Malformed { code: INVALID_REQUEST, message }
+fn invalid(message: &'static str) -> Malformed<'static> {
+    Malformed { code: INVALID_REQUEST, message, id: None }
 }
 
-fn malformed(error: &serde_json::Error) -> Malformed {
+fn malformed(error: &serde_json::Error) -> Malformed<'static> {
     match error.classify() {
         Category::Data => invalid("the body is not a JSON-RPC message"),
-        _ => Malformed { code: PARSE_ERROR, message: "the body is not JSON" },
+        _ => Malformed { code: PARSE_ERROR, ..invalid("the body is not JSON") },
     }
 }
 

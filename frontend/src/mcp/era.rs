@@ -40,7 +40,7 @@ pub const HEADER_MISMATCH: i32 = -32020;
 const UNSUPPORTED_VERSION: i32 = -32022;
 
 /// `_meta` of a request.
-type Meta = serde_json::Map<String, Value>;
+pub type Meta = serde_json::Map<String, Value>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Era {
@@ -66,6 +66,7 @@ pub enum Action {
     Call {
         /// The `Mcp-Param-` headers by the rest of their names, in lower case; none where the revision has none.
         headers: Option<HashMap<String, String>>,
+        meta: Meta,
     },
     /// Nothing to answer.
     Notice,
@@ -96,12 +97,10 @@ fn is_modern(version: &str) -> bool {
 pub fn judge(headers: &HeaderMap, message: &Message<'_>) -> Result<(Era, Action), Violation> {
     let meta = meta(message);
     let header = header(headers, VERSION_HEADER);
-    if claims_modern(meta.as_ref())
-        || header.as_ref().is_ok_and(|header| header.as_deref().is_some_and(is_modern))
-    {
-        modern(headers, message, meta.as_ref()).map(|action| (Era::Modern, action))
+    if claims_modern(meta.as_ref()) || header.as_ref().is_ok_and(|header| header.is_some_and(is_modern)) {
+        modern(headers, message, meta).map(|action| (Era::Modern, action))
     } else {
-        legacy(header, message).map(|action| (Era::Legacy, action))
+        legacy(header, message, meta).map(|action| (Era::Legacy, action))
     }
 }
 
@@ -126,7 +125,7 @@ fn claims_modern(meta: Option<&Meta>) -> bool {
     meta.is_some_and(|meta| meta.contains_key(VERSION_KEY))
 }
 
-fn modern(headers: &HeaderMap, message: &Message<'_>, meta: Option<&Meta>) -> Result<Action, Violation> {
+fn modern(headers: &HeaderMap, message: &Message<'_>, meta: Option<Meta>) -> Result<Action, Violation> {
     let method = match &message.kind {
         Kind::Request { method, .. } => method,
         Kind::Notification { method } => {
@@ -134,7 +133,8 @@ fn modern(headers: &HeaderMap, message: &Message<'_>, meta: Option<&Meta>) -> Re
         }
         Kind::Response => return Err(bad(INVALID_REQUEST, "a client sends no responses in this revision")),
     };
-    let meta_value = |key: &str| meta.and_then(|meta| meta.get(key));
+    let meta = meta.unwrap_or_default();
+    let meta_value = |key: &str| meta.get(key);
     let Some(version) = meta_value(VERSION_KEY).and_then(Value::as_str) else {
         return Err(bad(INVALID_PARAMS, format!("_meta[\"{VERSION_KEY}\"] must be the protocol version")));
     };
@@ -167,27 +167,30 @@ fn modern(headers: &HeaderMap, message: &Message<'_>, meta: Option<&Meta>) -> Re
         "subscriptions/listen" => Ok(Action::Subscribe),
         "tools/call" => check_call(message, "name").and_then(|()| {
             let headers = parameter_headers(headers)?;
-            Ok(Action::Call { headers: Some(headers) })
+            Ok(Action::Call { headers: Some(headers), meta })
         }),
-        method => common(message, method).unwrap_or_else(|| Err(not_found(StatusCode::NOT_FOUND, method))),
+        method => {
+            common(message, method, meta).unwrap_or_else(|| Err(not_found(StatusCode::NOT_FOUND, method)))
+        }
     }
 }
 
 /// What both eras have.
-fn common(message: &Message<'_>, method: &str) -> Option<Result<Action, Violation>> {
-    let called = |name| check_call(message, name).map(|()| Action::Call { headers: None });
+fn common(message: &Message<'_>, method: &str, meta: Meta) -> Option<Result<Action, Violation>> {
+    let call = || Action::Call { headers: None, meta };
     Some(match method {
         "tools/list" | "resources/list" | "resources/templates/list" | "prompts/list" => list(message),
-        "tools/call" | "prompts/get" => called("name"),
-        "resources/read" => called("uri"),
-        "completion/complete" => check_completion(message).map(|()| Action::Call { headers: None }),
+        "tools/call" | "prompts/get" => check_call(message, "name").map(|()| call()),
+        "resources/read" => check_call(message, "uri").map(|()| call()),
+        "completion/complete" => check_completion(message).map(|()| call()),
         _ => return None,
     })
 }
 
 fn legacy(
-    header: Result<Option<Cow<'_, str>>, Violation>,
+    header: Result<Option<&str>, Violation>,
     message: &Message<'_>,
+    meta: Option<Meta>,
 ) -> Result<Action, Violation> {
     let method = match &message.kind {
         Kind::Request { method, .. } => method,
@@ -199,7 +202,7 @@ fn legacy(
     // `initialize` says in its body what it wants.
     let known = match header {
         Ok(None) => true,
-        Ok(Some(version)) => LEGACY.contains(&version.as_ref()) || method == "initialize",
+        Ok(Some(version)) => LEGACY.contains(&version) || method == "initialize",
         Err(_) => false,
     };
     if !known {
@@ -215,7 +218,7 @@ fn legacy(
         }
         "initialize" | "ping" => Ok(Action::Handshake),
         "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe" => Ok(Action::Acknowledge),
-        method => match common(message, method) {
+        method => match common(message, method, meta.unwrap_or_default()) {
             Some(action) => action.map_err(answered),
             None => Err(not_found(StatusCode::OK, method)),
         },
@@ -281,7 +284,7 @@ fn parameter_headers(headers: &HeaderMap) -> Result<HashMap<String, String>, Vio
         headers.keys().filter_map(|name| Some((name, name.as_str().strip_prefix(PARAMETER_HEADERS)?)));
     names
         .map(|(name, parameter)| {
-            let value = header(headers, name.as_str())?.unwrap_or_default();
+            let value = unwrapped(headers, name.as_str())?.unwrap_or_default();
             Ok((parameter.to_owned(), value.into_owned()))
         })
         .collect()
@@ -291,27 +294,42 @@ fn parameter_headers(headers: &HeaderMap) -> Result<HashMap<String, String>, Vio
 fn check_header(headers: &HeaderMap, name: &str, expected: &str, required: bool) -> Result<(), Violation> {
     let mismatch =
         |what: &str| bad(HEADER_MISMATCH, format!("Header mismatch: {name} {what} the body's {expected:?}"));
-    match header(headers, name)? {
+    // The protocol wraps what may be any text, and nothing else.
+    let said = if name == NAME_HEADER {
+        unwrapped(headers, name)?
+    } else {
+        header(headers, name)?.map(Cow::Borrowed)
+    };
+    match said {
         None if required => Err(mismatch("is missing beside")),
         Some(value) if value != expected => Err(mismatch("is not")),
         _ => Ok(()),
     }
 }
 
-/// The one value of a header, decoded where it is wrapped as `=?base64?…?=`.
-fn header<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<Cow<'h, str>>, Violation> {
-    let unreadable = || bad(HEADER_MISMATCH, format!("Header mismatch: {name} is repeated or unreadable"));
+fn unreadable(name: &str) -> Violation {
+    bad(HEADER_MISMATCH, format!("Header mismatch: {name} is repeated or unreadable"))
+}
+
+/// The one value of a header.
+fn header<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Violation> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(unreadable());
+        return Err(unreadable(name));
     }
-    let text = value.to_str().map_err(|_| unreadable())?.trim_matches([' ', '\t']);
+    let text = value.to_str().map_err(|_| unreadable(name))?;
+    Ok(Some(text.trim_matches([' ', '\t'])))
+}
+
+/// The same, decoded where it is wrapped as `=?base64?…?=`.
+fn unwrapped<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<Cow<'h, str>>, Violation> {
+    let Some(text) = header(headers, name)? else { return Ok(None) };
     match text.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) {
         None => Ok(Some(Cow::Borrowed(text))),
         Some(encoded) => {
-            let bytes = BASE64_STANDARD.decode(encoded).map_err(|_| unreadable())?;
-            String::from_utf8(bytes).map(|text| Some(Cow::Owned(text))).map_err(|_| unreadable())
+            let bytes = BASE64_STANDARD.decode(encoded).map_err(|_| unreadable(name))?;
+            String::from_utf8(bytes).map(|text| Some(Cow::Owned(text))).map_err(|_| unreadable(name))
         }
     }
 }
@@ -425,6 +443,16 @@ mod tests {
             // Headers come before the version.
             (vec![("mcp-method", "tools/list")], list.clone(), Err((400, HEADER_MISMATCH))),
             (vec![version], list.clone(), Err((400, HEADER_MISMATCH))),
+            (
+                vec![version, ("mcp-method", "=?base64?dG9vbHMvbGlzdA==?=")],
+                list.clone(),
+                Err((400, HEADER_MISMATCH)),
+            ),
+            (
+                vec![("mcp-protocol-version", "=?base64?MjAyNi0wNy0yOA==?="), ("mcp-method", "tools/list")],
+                list.clone(),
+                Err((400, HEADER_MISMATCH)),
+            ),
             (vec![version, ("mcp-method", "TOOLS/LIST")], list.clone(), Err((400, HEADER_MISMATCH))),
             (
                 vec![version, ("mcp-method", "tools/list"), ("mcp-method", "tools/call")],
@@ -595,7 +623,7 @@ mod property {
 
     fn read_one(value: &HeaderValue) -> Result<String, i32> {
         let headers = one("mcp-name", value);
-        header(&headers, "mcp-name")
+        unwrapped(&headers, "mcp-name")
             .map(|text| text.unwrap().into_owned())
             .map_err(|violation| violation.code)
     }
@@ -641,7 +669,7 @@ mod property {
             name in any::<String>(),
             method in prop::sample::select(&["tools/call", "prompts/get", "resources/read", "tools/list"][..]),
             version in prop_oneof![3 => Just("2026-07-28"), 1 => Just("2025-11-25"), 1 => Just("2027-01-01")],
-            said in [prop::option::weighted(0.9, 0..3_u8), prop::option::weighted(0.9, 0..3_u8), prop::option::weighted(0.9, 0..3_u8)],
+            said in [prop::option::weighted(0.9, 0..6_u8), prop::option::weighted(0.9, 0..6_u8), prop::option::weighted(0.9, 0..6_u8)],
         ) {
             let mut params = json!({"_meta": {VERSION_KEY: version, CAPABILITIES_KEY: {}}});
             let key = if method == "resources/read" { "uri" } else { "name" };
@@ -656,8 +684,12 @@ mod property {
             {
                 let value = match said {
                     None => { agrees &= header == NAME_HEADER && method == "tools/list"; continue }
+                    // Only a name may be wrapped.
+                    Some(1) if header == NAME_HEADER => wrap(right),
+                    Some(1) => { agrees = false; wrap(right) }
                     Some(0) => { agrees &= right == "other" || (header == NAME_HEADER && method == "tools/list"); "other".to_owned() }
-                    Some(_) => wrap(right),
+                    Some(_) if header == NAME_HEADER => wrap(right),
+                    Some(_) => right.to_owned(),
                 };
                 headers.insert(header, value.parse().unwrap());
             }

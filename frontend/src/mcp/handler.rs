@@ -19,6 +19,7 @@ use rmcp::{
     service::{RequestContext, SubscriptionContext},
 };
 use serde::de::DeserializeOwned;
+use serde_json::{Value, value::RawValue};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -92,23 +93,42 @@ impl Handler {
     ) -> Result<(Vec<T>, Option<String>), Fault> {
         let page = self.sessions.list(&caller.token, listing, caller.after.as_deref(), PAGE_SIZE).await?;
         let page = held(page)?;
-        let entries = page.entries.iter().map(|entry| serde_json::from_str(entry.get()));
-        let entries = entries.collect::<Result<Vec<T>, _>>().map_err(Fault::internal)?;
-        Ok((entries, page.next.as_deref().map(era::cursor)))
+        // One that rmcp cannot read hides no other.
+        let read = |entry: &RawValue| match serde_json::from_str(entry.get()) {
+            Ok(entry) => Some(entry),
+            Err(error) => {
+                let entry: Value = serde_json::from_str(entry.get()).unwrap_or_default();
+                let name = ["uri", "uriTemplate", "name"].iter().find_map(|key| entry.get(key));
+                tracing::warn!(%error, name = name.map(tracing::field::display), "left out of a list: {listing:?}");
+                None
+            }
+        };
+        Ok((
+            page.entries.iter().filter_map(|entry| read(entry)).collect(),
+            page.next.as_deref().map(era::cursor),
+        ))
+    }
+
+    /// Waits until a session has ended.
+    async fn end_of_session(&self, token: &SessionToken) {
+        loop {
+            tokio::time::sleep(RECHECK).await;
+            // A database that is away for a while ends nothing.
+            if let Ok(Err(_)) = self.sessions.lookup(token).await {
+                return;
+            }
+        }
     }
 
     /// Tells a subscriber of changes until it goes, its session ends, or the server stops.
     async fn tell_of_changes(&self, caller: &Caller, subscription: &SubscriptionContext) {
         let Some(mut changes) = caller.take_subscriber() else { return };
-        let mut recheck = tokio::time::interval(RECHECK);
+        let ended = self.end_of_session(&caller.token);
+        tokio::pin!(ended);
         loop {
             let list = tokio::select! {
                 list = changes.next() => list,
-                _ = recheck.tick() => match self.sessions.lookup(&caller.token).await {
-                    Ok(Err(_)) => return,
-                    // A database that is away for a while ends nothing.
-                    Ok(Ok(_)) | Err(_) => continue,
-                },
+                () = &mut ended => return,
                 () = subscription.cancelled() => return,
                 () = self.drain.cancelled() => return,
             };

@@ -7,6 +7,7 @@
 //! of the request and rounds every number beyond 64 bits.
 
 use std::{
+    borrow::Cow,
     convert::Infallible,
     pin::Pin,
     sync::Arc,
@@ -55,14 +56,15 @@ pub async fn answer(
     cancellations: &Cancellations,
     token: &SessionToken,
     client: Option<&str>,
-    call: Call,
+    call: Call<'_>,
 ) -> Result<Response<Body>, Fault> {
     if call.era == Era::Modern && !call.is_followed() {
         // A client that closes the connection drops this, which cancels the query.
-        let answer = sessions.call(token, call.target(), &call.request()).await??;
+        let answer = sessions.call(token, call.target(), &call.request(), None).await??;
         return call.respond(&answer);
     }
-    let id = call.id.clone();
+    let call = call.into_owned();
+    let id = call.id.clone().map(Cow::into_owned);
     // In the modern era a closed connection says it all.
     let cancellable = id.as_deref().filter(|_| call.era == Era::Legacy).and_then(|id| {
         // As it is read where it is cancelled: texts can be written in many ways.
@@ -83,14 +85,13 @@ pub async fn answer(
 async fn run(
     sessions: Arc<Sessions>,
     token: SessionToken,
-    call: Call,
+    call: Call<'static>,
     cancellable: Option<Cancellable>,
     sender: mpsc::Sender<Said>,
 ) {
-    let mut listener = call.is_followed().then(|| sessions.listen());
-    let mut request = call.request();
-    request.notices = listener.as_ref().map(|listener| listener.id());
-    let called = sessions.call(&token, call.target(), &request);
+    let (heard, mut listener) = call.is_followed().then(|| sessions.listen()).unzip();
+    let request = call.request();
+    let called = sessions.call(&token, call.target(), &request, heard);
     tokio::pin!(called);
     let cancelled = async {
         match &cancellable {
@@ -111,7 +112,7 @@ async fn run(
         };
         tokio::select! {
             answer = &mut called => break answer,
-            notice = said, if waiting.is_none() => waiting = message(&call, notice),
+            Some(notice) = said, if waiting.is_none() => waiting = message(&call, notice),
             // A client of the older revisions may have gone while its call goes on.
             room = sender.reserve(), if waiting.is_some() => {
                 if let (Some(message), Ok(room)) = (waiting.take(), room) {
@@ -127,10 +128,14 @@ async fn run(
             }
         }
     };
-    // What it said last was handed on before its answer.
-    let rest = std::iter::from_fn(|| listener.as_mut()?.rest()).filter_map(|notice| message(&call, notice));
-    for message in waiting.into_iter().chain(rest) {
-        let _ = sender.send(Said::Message(message)).await;
+    // What it said last was handed on before its answer, and what anybody says now is not heard any more.
+    loop {
+        if let Some(message) = waiting.take() {
+            let _ = sender.send(Said::Message(message)).await;
+        }
+        let Some(listener) = &mut listener else { break };
+        let Some(notice) = listener.next().await else { break };
+        waiting = message(&call, notice);
     }
     let answer = match answer {
         Ok(Ok(answer)) => call.respond(&answer),
@@ -142,7 +147,7 @@ async fn run(
 }
 
 /// The notification, if the client wants to know.
-fn message(call: &Call, notice: Notice) -> Option<Bytes> {
+fn message(call: &Call<'_>, notice: Notice) -> Option<Bytes> {
     #[derive(Serialize)]
     struct Notification<P> {
         jsonrpc: &'static str,
@@ -152,7 +157,7 @@ fn message(call: &Call, notice: Notice) -> Option<Bytes> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct ProgressParams<'a> {
-        progress_token: &'a RawValue,
+        progress_token: &'a Value,
         progress: f64,
         #[serde(skip_serializing_if = "Option::is_none")]
         total: Option<f64>,
@@ -168,7 +173,7 @@ fn message(call: &Call, notice: Notice) -> Option<Bytes> {
     let text = match notice {
         Notice::Progress(progress) => {
             let params = ProgressParams {
-                progress_token: call.progress_token.as_deref()?,
+                progress_token: call.progress_token.as_ref()?,
                 progress: progress.progress,
                 total: progress.total,
                 message: progress.message,
@@ -204,7 +209,6 @@ impl Events {
         let mut response = Response::new(self.boxed());
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
         response
     }
@@ -298,7 +302,8 @@ mod property {
             // Spaced as a client may send it.
             let body = serde_json::to_string_pretty(&body).unwrap();
             let Ok(Payload::One(parsed)) = Payload::parse(body.as_bytes()) else { panic!() };
-            let call = Call::of(&parsed, Era::Legacy, None);
+            let meta = crate::mcp::envelope::read(&parsed.params, "_meta").unwrap();
+            let call = Call::of(&parsed, Era::Legacy, None, meta);
             let notices = [
                 Notice::Progress(crate::notices::Progress { progress, total: None, message: Some(text.clone()) }),
                 Notice::Message { level: Level::Warning, text: text.clone() },

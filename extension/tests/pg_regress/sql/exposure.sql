@@ -50,6 +50,16 @@ SELECT mcp.expose_tool('exposed.greet(text)', input_schema => '{"type": "array"}
 -- None of that changed the tool.
 RESET ROLE;
 SELECT name, function, owner, scope, timeout, annotations FROM mcp.tools WHERE function LIKE 'exposed.%' ORDER BY name;
+-- The annotations of a resource are what clients take.
+SELECT mcp.expose_resource('exposed.greet(text)', 'test://greet/{name}', annotations => '[]');
+SELECT mcp.expose_resource('exposed.greet(text)', 'test://greet/{name}', annotations => '{"audience": "user"}');
+SELECT mcp.expose_resource('exposed.greet(text)', 'test://greet/{name}', annotations => '{"audience": ["nobody"]}');
+SELECT mcp.expose_resource('exposed.greet(text)', 'test://greet/{name}', annotations => '{"priority": "high"}');
+SELECT mcp.expose_resource('exposed.greet(text)', 'test://greet/{name}', annotations => '{"priority": 1.5}');
+SELECT mcp.expose_resource('exposed.greet(text)', 'test://greet/{name}', annotations => '{"lastModified": 2026}');
+SELECT mcp.expose_resource('exposed.greet(text)', 'test://greet/{name}',
+       annotations => '{"audience": ["user", "assistant"], "priority": 1, "lastModified": "2026-01-01", "other": {}}');
+SELECT mcp.withdraw_resource('test://greet/{name}');
 -- A name that somebody took is taken, and stays theirs.
 CREATE FUNCTION exposed.other() RETURNS text LANGUAGE sql STABLE AS $$ SELECT 'other'::text $$;
 ALTER FUNCTION exposed.other() OWNER TO regress_nobody;
