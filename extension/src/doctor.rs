@@ -126,13 +126,11 @@ fn key_file(path: Option<PathBuf>, data: &Path) -> Vec<Finding> {
 
 /// Why the background worker does not clean up here, if it does not.
 fn absent_worker() -> Option<Finding> {
-    // SAFETY: reads the server's state. No worker starts on a standby before it is promoted, which is as it should be.
-    if unsafe { pg_sys::RecoveryInProgress() } {
-        return None;
-    }
     let set_database = format!("ALTER SYSTEM SET mcp.database = {};", literal(&worker::current_database()));
     let absence = worker::absence()?;
     let remedy = match &absence {
+        // As it should be.
+        Absence::Standby => return None,
         Absence::NotPreloaded => {
             // SAFETY: set once, at the start of the server.
             let libraries = unsafe { pg_sys::shared_preload_libraries_string };

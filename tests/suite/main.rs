@@ -23,6 +23,7 @@ mod consent;
 mod defences;
 mod discovery;
 mod doctor;
+mod dump;
 mod expiry;
 mod fuzz;
 mod grants;
@@ -49,8 +50,10 @@ mod replicas;
 mod results;
 mod rounds;
 mod security_table;
+mod server_key;
 mod sign_in;
 mod smuggling;
+mod standby;
 mod step_up;
 mod survival;
 mod token_endpoint;
@@ -84,6 +87,7 @@ const SUITES: &[fn(&Shared) -> Trials] = &[
     defences::tests,
     discovery::tests,
     doctor::tests,
+    dump::tests,
     expiry::tests,
     fuzz::tests,
     guide::tests,
@@ -107,8 +111,10 @@ const SUITES: &[fn(&Shared) -> Trials] = &[
     replicas::tests,
     results::tests,
     rounds::tests,
+    server_key::tests,
     sign_in::tests,
     smuggling::tests,
+    standby::tests,
     step_up::tests,
     survival::tests,
     token_endpoint::tests,
