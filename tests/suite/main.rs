@@ -55,10 +55,12 @@ mod sign_in;
 mod smuggling;
 mod standby;
 mod step_up;
+mod supabase;
 mod survival;
 mod token_endpoint;
 mod trojans;
 mod types;
+mod worker;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -116,10 +118,12 @@ const SUITES: &[fn(&Shared) -> Trials] = &[
     smuggling::tests,
     standby::tests,
     step_up::tests,
+    supabase::tests,
     survival::tests,
     token_endpoint::tests,
     trojans::tests,
     types::tests,
+    worker::tests,
 ];
 
 fn main() -> ExitCode {
