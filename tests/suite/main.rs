@@ -51,6 +51,7 @@ mod results;
 mod rounds;
 mod security_table;
 mod server_key;
+mod settings;
 mod sign_in;
 mod smuggling;
 mod standby;
@@ -114,6 +115,7 @@ const SUITES: &[fn(&Shared) -> Trials] = &[
     results::tests,
     rounds::tests,
     server_key::tests,
+    settings::tests,
     sign_in::tests,
     smuggling::tests,
     standby::tests,

@@ -38,6 +38,7 @@ pub struct World {
     _temporary: Option<TempDir>,
     kept: Mutex<u32>,
     looked: AtomicUsize,
+    frontends: AtomicUsize,
     // Last: the parts above end while their runtime still runs.
     runtime: Runtime,
 }
@@ -62,6 +63,7 @@ impl World {
             _temporary: temporary,
             kept: Mutex::new(0),
             looked: AtomicUsize::new(0),
+            frontends: AtomicUsize::new(0),
             runtime: tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build()?,
         })
     }
@@ -103,7 +105,7 @@ impl World {
 
     /// The same for more than one test; nobody looks into its connections.
     pub async fn lasting_frontend(&self, database: &Database<'_>) -> Result<Frontend> {
-        let settings = Settings::new(database, &self.logs)?;
+        let settings = self.logged(database)?;
         self.oidc().await?.register(settings).await?.start().await
     }
 
@@ -127,11 +129,19 @@ impl World {
         let cluster = database.cluster();
         let tap = Tap::loopback(cluster)?;
         let url = |login| cluster.url_at(tap.port(), login, database.name());
-        let settings = Settings::new(database, &self.logs)?
+        let settings = self
+            .logged(database)?
             .set("DATABASE_URL", &url("mcp_frontend_auth"))
             .set("MCP_EXEC_DATABASE_URL", &url("mcp_frontend_exec"));
         watch(tap);
         Ok(settings)
+    }
+
+    /// Every other one logs in the other format, so that the search at the end reads both.
+    fn logged(&self, database: &Database<'_>) -> Result<Settings> {
+        let settings = Settings::new(database, &self.logs)?;
+        let other = self.frontends.fetch_add(1, Ordering::Relaxed) % 2 == 1;
+        Ok(if other { settings.set("MCP_LOG_FORMAT", "json") } else { settings })
     }
 
     /// Where the logs are kept.
