@@ -21,6 +21,7 @@ mod checklist_mcp;
 mod client_documents;
 mod consent;
 mod defences;
+mod demo;
 mod discovery;
 mod doctor;
 mod dump;
@@ -88,6 +89,7 @@ const SUITES: &[fn(&Shared) -> Trials] = &[
     client_documents::tests,
     consent::tests,
     defences::tests,
+    demo::tests,
     discovery::tests,
     doctor::tests,
     dump::tests,
@@ -136,7 +138,8 @@ fn main() -> ExitCode {
     // A failed assertion is one line; which test it was in, libtest says.
     std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
 
-    let world = match World::new() {
+    let whole = !arguments.list && arguments.filter.is_none() && arguments.skip.is_empty();
+    let world = match World::new(whole) {
         Ok(world) => Arc::new(world),
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -147,7 +150,6 @@ fn main() -> ExitCode {
     let last = no_secrets::tests(&world);
     let names: Vec<_> = trials.iter().chain(&last).map(|trial| trial.name().to_owned()).collect();
     trials.push(security_table::trial(names.clone()));
-    let whole = !arguments.list && arguments.filter.is_none() && arguments.skip.is_empty();
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Whatever was run, what it handed out is looked for.
     arguments.filter = None;

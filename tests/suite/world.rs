@@ -39,12 +39,14 @@ pub struct World {
     kept: Mutex<u32>,
     looked: AtomicUsize,
     frontends: AtomicUsize,
+    whole: bool,
     // Last: the parts above end while their runtime still runs.
     runtime: Runtime,
 }
 
 impl World {
-    pub fn new() -> Result<Self> {
+    /// `whole`: whether every test runs.
+    pub fn new(whole: bool) -> Result<Self> {
         let (logs, temporary) = match std::env::var_os("MCP_TEST_LOGS") {
             Some(directory) => {
                 std::fs::create_dir_all(&directory)?;
@@ -64,6 +66,7 @@ impl World {
             kept: Mutex::new(0),
             looked: AtomicUsize::new(0),
             frontends: AtomicUsize::new(0),
+            whole,
             runtime: tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build()?,
         })
     }
@@ -152,6 +155,11 @@ impl World {
     /// How many connections of programs were looked into for what they left there.
     pub fn looked(&self) -> usize {
         self.looked.load(Ordering::Relaxed)
+    }
+
+    /// Whether every test runs, and not a few that were asked for.
+    pub fn whole(&self) -> bool {
+        self.whole
     }
 
     /// Copies the log of a cluster of one test before it goes.
