@@ -42,7 +42,7 @@ pub fn tests(world: &Shared) -> Trials {
 }
 
 async fn session_at(frontend: &Frontend, database: &Database<'_>) -> Result<Session> {
-    let resource = format!("{}/mcp/v1", frontend.url());
+    let resource = frontend.resource();
     NewSession::of("alice").at(&resource).create(&database.auth().await?).await
 }
 
@@ -226,7 +226,7 @@ async fn request_of_many_calls_has_one_deadline(world: &Shared) -> Result<()> {
     };
     for (count, expected) in [(1, StatusCode::OK), (20, StatusCode::SERVICE_UNAVAILABLE)] {
         let answer = reqwest::Client::new()
-            .post(format!("{}/mcp/v1", frontend.url()))
+            .post(frontend.resource())
             .bearer_auth(&session.token)
             .header("mcp-protocol-version", "2025-03-26")
             .header("accept", "application/json, text/event-stream")

@@ -68,10 +68,6 @@ async fn remaining(database: &Database<'_>, session: &Session) -> Result<f64> {
     Ok(row.get(0))
 }
 
-async fn resource(frontend: &Frontend) -> String {
-    format!("{}/mcp/v1", frontend.url())
-}
-
 async fn whoami(frontend: &Frontend, session: &Session) -> Result<Answer> {
     frontend.mcp(Era::Modern).with(Door::Bearer, &session.token).call("whoami", json!({})).await
 }
@@ -80,7 +76,7 @@ async fn use_slides_the_expiry(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let frontend = world.frontend(&database).await?;
     let auth = database.auth().await?;
-    let session = NewSession::of("alice").at(&resource(&frontend).await).create(&auth).await?;
+    let session = NewSession::of("alice").at(&frontend.resource()).create(&auth).await?;
     let hours = 3600.0;
     for _ in 0..3 {
         age(&database, &session, "23 hours").await?;
@@ -123,7 +119,7 @@ async fn checklist_42_idleness_ends_a_session(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let frontend = world.frontend(&database).await?;
     let auth = database.auth().await?;
-    let session = NewSession::of("alice").at(&resource(&frontend).await).create(&auth).await?;
+    let session = NewSession::of("alice").at(&frontend.resource()).create(&auth).await?;
     age(&database, &session, "24 hours 1 second").await?;
     assert_ended(&whoami(&frontend, &session).await?, "expired")?;
     ensure!(remaining(&database, &session).await? < 0.0, "a refused call does not slide the expiry");
@@ -134,7 +130,7 @@ async fn checklist_42_absolute_limit_ends_a_session_however_much_it_is_used(worl
     let database = world.database().await?;
     let frontend = world.frontend(&database).await?;
     let auth = database.auth().await?;
-    let session = NewSession::of("alice").at(&resource(&frontend).await).create(&auth).await?;
+    let session = NewSession::of("alice").at(&frontend.resource()).create(&auth).await?;
     for _ in 0..29 {
         age(&database, &session, "23 hours 59 minutes").await?;
         whoami(&frontend, &session).await?.tool_text()?;
@@ -181,7 +177,7 @@ async fn revoked_between_two_calls(world: &Shared) -> Result<()> {
         ("its user", |session| format!("SELECT mcp.revoke_user_sessions('{}')", session.user_id)),
     ];
     for (way, statement) in ways {
-        let session = NewSession::of(way).at(&resource(&frontend).await).create(&auth).await?;
+        let session = NewSession::of(way).at(&frontend.resource()).create(&auth).await?;
         whoami(&frontend, &session).await?.tool_text()?;
         if way == "its token" {
             ensure!(
@@ -199,7 +195,7 @@ async fn revoked_between_two_calls(world: &Shared) -> Result<()> {
     // `keep` keeps exactly one.
     let mut sessions = Vec::new();
     for _ in 0..3 {
-        sessions.push(NewSession::of("dave").at(&resource(&frontend).await).create(&auth).await?);
+        sessions.push(NewSession::of("dave").at(&frontend.resource()).create(&auth).await?);
     }
     let ended = auth
         .query_one(
@@ -269,7 +265,7 @@ async fn each_end_is_named_to_the_client(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let frontend = world.frontend(&database).await?;
     let auth = database.auth().await?;
-    let at = resource(&frontend).await;
+    let at = frontend.resource();
     let expired = NewSession::of("alice").at(&at).create(&auth).await?;
     age(&database, &expired, "2 days").await?;
     let revoked = NewSession::of("alice").at(&at).create(&auth).await?;

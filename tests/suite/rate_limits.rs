@@ -254,10 +254,8 @@ async fn checklist_19_guessing_is_slowed_down(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let trusting = |settings: Settings| settings.set("MCP_TRUSTED_PROXIES", "127.0.0.1");
     let limited = limited(world, &database, trusting).await?;
-    let session = NewSession::of("alice")
-        .at(&format!("{}/mcp/v1", limited.frontend.url()))
-        .create(&database.auth().await?)
-        .await?;
+    let session =
+        NewSession::of("alice").at(&limited.frontend.resource()).create(&database.auth().await?).await?;
     let call = |token: String, address: &'static str| {
         let client = limited.frontend.mcp(Era::Modern).with(Door::Bearer, &token);
         async move { client.header("x-forwarded-for", address).call("whoami", json!({})).await }
