@@ -3,6 +3,8 @@
 
 CREATE FUNCTION mcp.notify_changes() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+-- What pg_dump writes runs with it off, and would end at its first statement here.
+SET row_security = on
 AS $$
 BEGIN
     PERFORM pg_notify('mcp_changes', 'tools') WHERE EXISTS (SELECT FROM mcp.tools);

@@ -126,13 +126,11 @@ fn key_file(path: Option<PathBuf>, data: &Path) -> Vec<Finding> {
 
 /// Why the background worker does not clean up here, if it does not.
 fn absent_worker() -> Option<Finding> {
-    // SAFETY: reads the server's state. No worker starts on a standby before it is promoted, which is as it should be.
-    if unsafe { pg_sys::RecoveryInProgress() } {
-        return None;
-    }
     let set_database = format!("ALTER SYSTEM SET mcp.database = {};", literal(&worker::current_database()));
     let absence = worker::absence()?;
     let remedy = match &absence {
+        // As it should be.
+        Absence::Standby => return None,
         Absence::NotPreloaded => {
             // SAFETY: set once, at the start of the server.
             let libraries = unsafe { pg_sys::shared_preload_libraries_string };
@@ -218,10 +216,10 @@ mod unit {
 
     #[test]
     fn faults_of_the_key_file_are_found() {
-        let data = std::env::temp_dir().join(format!("mcp-sessions-doctor-{}", std::process::id()));
-        std::fs::create_dir_all(data.join("inside")).unwrap();
-        let outside = data.with_extension("key");
+        let directory = tempfile::tempdir().unwrap();
+        let (data, outside) = (directory.path().join("data"), directory.path().join("key"));
         let elsewhere = data.join("inside");
+        std::fs::create_dir_all(&elsewhere).unwrap();
         let only = |path: &Path, data: &Path| {
             let found = key_file(Some(path.to_owned()), data);
             assert!(found.len() <= 1, "more than one finding");
@@ -247,6 +245,5 @@ mod unit {
         assert_eq!(severity, "warning");
         assert!(finding.contains("data directory"), "{finding}");
         assert_eq!(key_file(None, &data)[0].severity.as_str(), "info");
-        std::fs::remove_dir_all(&data).unwrap();
     }
 }

@@ -243,7 +243,8 @@ mod unit {
 
     #[test]
     fn key_files() {
-        let path = std::env::temp_dir().join(format!("mcp-sessions-keys-{}", std::process::id()));
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys");
         let write = |text: &str, mode: u32| {
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();

@@ -98,6 +98,10 @@ fn one_batch() -> bool {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Absence {
     #[error(
+        "This server is a standby: what the primary deletes goes from here too. Ask again after a promotion."
+    )]
+    Standby,
+    #[error(
         "The library is not preloaded: add mcp_sessions to shared_preload_libraries, set mcp.database and restart; until \
          then call mcp.cleanup_expired_sessions() from a scheduler."
     )]
@@ -108,7 +112,7 @@ pub(crate) enum Absence {
     OtherDatabase { worker: String, here: String },
     #[error(
         "The worker is not running: see the server's log; it starts again within seconds once database {database} can be \
-         reached, and not at all on a standby."
+         reached."
     )]
     NotRunning { database: String },
 }
@@ -122,6 +126,10 @@ fn running() -> Option<i32> {
 
 /// Why the worker does not clean up in this database; `None` where it does.
 pub(crate) fn absence() -> Option<Absence> {
+    // SAFETY: reads the server's state.
+    if unsafe { pg_sys::RecoveryInProgress() } {
+        return Some(Absence::Standby);
+    }
     if !PRELOADED.load(Relaxed) {
         return Some(Absence::NotPreloaded);
     }
@@ -151,7 +159,7 @@ fn worker_status() -> Result<
 > {
     let absence = absence();
     let detail = absence.as_ref().map_or_else(|| "The worker is running.".into(), ToString::to_string);
-    if let Some(Absence::NotPreloaded) = absence {
+    if !PRELOADED.load(Relaxed) {
         return Ok(TableIterator::once((false, None, None, None, None, detail)));
     }
     let last_run = LAST_RUN.get().load(Relaxed);

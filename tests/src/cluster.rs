@@ -1,6 +1,6 @@
 //! A throw-away PostgreSQL cluster.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -90,13 +90,34 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// A read-only standby of this cluster that streams from it.
+    pub async fn standby(&self) -> Result<Self> {
+        let standby = Self {
+            bin: self.bin.clone(),
+            process: Mutex::new(None),
+            directory: directory()?,
+            port: free_port()?,
+            password: self.password.clone(),
+            backtraces: self.backtraces,
+            databases: AtomicU32::new(0),
+        };
+        let mut backup = self.program("pg_basebackup", SUPERUSER);
+        backup.command().arg("--pgdata").arg(standby.data()).args([
+            "--write-recovery-conf",
+            "--checkpoint=fast",
+            "--no-sync",
+        ]);
+        backup.run()?;
+        // After the settings that came along: the last one holds.
+        let mut settings = std::fs::OpenOptions::new().append(true).open(standby.settings())?;
+        writeln!(settings, "{}", standby.address())?;
+        standby.resume().await?;
+        Ok(standby)
+    }
+
     fn initialise(options: &Options) -> Result<Self> {
         let bin = checkout::postgres_bin()?;
-        let directory = tempfile::Builder::new().prefix("mcp-cluster-").tempdir()?;
-        if geteuid().is_root() {
-            let postgres = User::from_name("postgres")?.context("there is no user postgres")?;
-            chown(directory.path(), Some(postgres.uid), Some(postgres.gid))?;
-        }
+        let directory = directory()?;
         let mut initdb = Program::as_postgres("initdb", bin.join("initdb"), Signal::SIGTERM);
         initdb
             .command()
@@ -129,11 +150,10 @@ impl Cluster {
 
     fn write_settings(&self, options: &Options) -> Result<()> {
         let mut text = format!(
-            "listen_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = '{}'\n\
+            "{}\n\
              log_line_prefix = '%m [%p] %u@%d %a '\nmax_connections = 300\nmax_prepared_transactions = 8\nshared_buffers = '128MB'\n\
              log_lock_waits = on\ntimezone = 'UTC'\n",
-            self.port,
-            self.directory.path().display(),
+            self.address(),
         );
         if !options.fsync {
             text.push_str("fsync = off\n");
@@ -145,10 +165,20 @@ impl Cluster {
             text.push_str("log_statement = 'all'\nlog_min_duration_statement = 0\n");
         }
         for (name, value) in &options.settings {
-            writeln!(text, "{name} = '{}'", value.replace('\'', "''"))?;
+            text.push_str(&format!("{name} = '{}'\n", value.replace('\'', "''")));
         }
-        let file = self.data().join("postgresql.auto.conf");
+        let file = self.settings();
         std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    fn settings(&self) -> PathBuf {
+        self.data().join("postgresql.auto.conf")
+    }
+
+    /// The settings that say where it listens.
+    fn address(&self) -> String {
+        let (port, socket) = (self.port, self.directory.path().display());
+        format!("listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{socket}'")
     }
 
     /// Starts the server again after [`Cluster::stop`], and waits until it takes connections.
@@ -340,6 +370,22 @@ impl Drop for Cluster {
             eprintln!("cannot stop the cluster: {error:#}");
         }
     }
+}
+
+/// A new directory that belongs to whom PostgreSQL runs as.
+fn directory() -> Result<TempDir> {
+    let directory = tempfile::Builder::new().prefix("mcp-cluster-").tempdir()?;
+    give_to_postgres(directory.path())?;
+    Ok(directory)
+}
+
+/// Makes a file or directory belong to whom PostgreSQL runs as.
+pub fn give_to_postgres(path: &Path) -> Result<()> {
+    if geteuid().is_root() {
+        let postgres = User::from_name("postgres")?.context("there is no user postgres")?;
+        chown(path, Some(postgres.uid), Some(postgres.gid))?;
+    }
+    Ok(())
 }
 
 /// Below those that the kernel hands out to connections, which would take one between its choice and its use.

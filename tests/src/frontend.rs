@@ -12,6 +12,7 @@ use crate::checkout;
 use crate::cluster::free_port;
 use crate::database::Database;
 use crate::mcp::{Era, McpClient};
+use crate::oauth;
 use crate::process::{Process, Program};
 use crate::wait::wait_until;
 
@@ -144,6 +145,11 @@ impl Frontend {
         self.settings.url()
     }
 
+    /// Its MCP endpoint, the resource that tokens are for.
+    pub fn resource(&self) -> String {
+        oauth::resource(&self.url())
+    }
+
     /// The base URL of its admin listener.
     pub fn admin_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.settings.admin_port)
@@ -156,7 +162,7 @@ impl Frontend {
 
     /// A client of its MCP endpoint.
     pub fn mcp(&self, era: Era) -> McpClient {
-        McpClient::new(&format!("{}/mcp/v1", self.url()), era)
+        McpClient::new(&self.resource(), era)
     }
 
     /// SIGKILL: gone at once.

@@ -1,7 +1,7 @@
 //! The end-to-end harness: a throw-away PostgreSQL cluster, spawned frontends, identity providers
 //! written by others, a browser, MCP clients, and a ledger of every secret handed out on the way.
 //!
-//! The suite itself is `suite/`, one file a behaviour; the measurements are `src/bin/bench.rs`.
+//! The suite itself is `suite/`, one file a behaviour; the measurements are `bench/`.
 
 pub mod balancer;
 pub mod browser;

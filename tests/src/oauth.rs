@@ -336,6 +336,15 @@ pub fn unheard_of(kind: &str) -> String {
     with_checksum(&format!("{kind}_{}_{}{}", half(), half(), half()))
 }
 
+/// The token of this kind, selector and secret, as somebody would make it who has read how they are made.
+pub fn spelled(kind: &str, selector: Uuid, secret: &[u8]) -> Result<String> {
+    let half = |bytes: &[u8]| -> Result<String> {
+        Ok(format!("{:0>22}", base62::encode(u128::from_be_bytes(bytes.try_into()?))))
+    };
+    let [selector, first, second] = [half(selector.as_bytes())?, half(&secret[..16])?, half(&secret[16..])?];
+    Ok(with_checksum(&format!("{kind}_{selector}_{first}{second}")))
+}
+
 /// The same token under the prefix of another kind, of a checksum that is right.
 pub fn as_kind(kind: &str, token: &str) -> String {
     with_checksum(&format!("{kind}{}", &token[4..token.len() - 6]))

@@ -357,7 +357,7 @@ async fn checklist_48_arguments_over_http_are_never_a_500(world: &Shared) -> Res
     database.superuser().await?.batch_execute(TOOLS).await?;
     let frontend = world.frontend(&database).await?;
     let auth = database.auth().await?;
-    let session = NewSession::of("alice").at(&format!("{}/mcp/v1", frontend.url())).create(&auth).await?;
+    let session = NewSession::of("alice").at(&frontend.resource()).create(&auth).await?;
     let client = frontend.mcp(Era::Legacy).with(Door::Bearer, &session.token);
     let mut cases = Cases::new(100);
     for number in 0..300 {

@@ -101,7 +101,7 @@ async fn tokens_that_are_none_are_unknown_to_sql(world: &Shared) -> Result<()> {
 
 async fn resource_session(database: &Database<'_>, frontend: &Frontend) -> Result<Session> {
     let auth = database.auth().await?;
-    NewSession::of("alice").at(&format!("{}/mcp/v1", frontend.url())).create(&auth).await
+    NewSession::of("alice").at(&frontend.resource()).create(&auth).await
 }
 
 async fn checklist_19_tokens_that_are_none_are_a_401(world: &Shared) -> Result<()> {
@@ -129,7 +129,7 @@ async fn checklist_19_tokens_that_are_none_are_a_401(world: &Shared) -> Result<(
     ensure!([400, 401, 413, 431].contains(&long.status.as_u16()), "{}", long.status);
     // Header values that are no ASCII.
     let answer = reqwest::Client::new()
-        .post(format!("{}/mcp/v1", frontend.url()))
+        .post(frontend.resource())
         .header("authorization", reqwest::header::HeaderValue::from_bytes(b"Bearer \xff\xfe")?)
         .body("{}")
         .send()

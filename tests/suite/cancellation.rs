@@ -62,7 +62,7 @@ impl<'w> Stage<'w> {
 
     async fn client(&self, era: Era, user: &str) -> Result<McpClient> {
         let auth = self.database.auth().await?;
-        let resource = format!("{}/mcp/v1", self.frontend.url());
+        let resource = self.frontend.resource();
         let session = NewSession::of(user).at(&resource).create(&auth).await?;
         let client = self.frontend.mcp(era).with(Door::Bearer, &session.token);
         Ok(if era == Era::Legacy { initialized(client).await? } else { client })
@@ -231,7 +231,7 @@ async fn legacy_cancelled_notification_reaches_every_replica(world: &Shared) -> 
     let stage = Stage::set(world).await?;
     let second = stage.frontend.settings().replica()?.start().await?;
     let client = stage.client(Era::Legacy, "alice").await?;
-    let elsewhere = client.clone().at(&format!("{}/mcp/v1", second.url()));
+    let elsewhere = client.clone().at(&second.resource());
     let mut times = Vec::new();
     for id in 0..ATTEMPTS {
         let call = spawn(&client.clone().id(id), "endless", json!({}));
@@ -256,7 +256,7 @@ async fn legacy_cancelled_notification_of_somebody_else_does_nothing(world: &Sha
     let call = spawn(&alice, "late_note", json!({"body": "of one window", "seconds": 3}));
     stage.await_sleeping(1).await?;
     let elsewhere = stage.frontend.settings().replica()?.start().await?;
-    for window in [other.clone(), other.clone().at(&format!("{}/mcp/v1", elsewhere.url()))] {
+    for window in [other.clone(), other.clone().at(&elsewhere.resource())] {
         window.post(cancelled(&json!(7))).await?;
     }
     assert_eq!(call.await??.tool_text()?, "written");

@@ -121,7 +121,7 @@ impl Stage {
         }
         let first = world.oidc().await?.register(settings).await?.start().await?;
         let second = first.settings().replica()?.start().await?;
-        let resource = format!("{}/mcp/v1", first.url());
+        let resource = first.resource();
         let session = NewSession::of("alice").at(&resource).create(&database.auth().await?).await?;
         let client = |frontend: &Frontend| frontend.mcp(Era::Modern).with(Door::Bearer, &session.token);
         Ok(Self {

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::database::Database;
 use tests::mcp::text_blocks;
+use tests::oauth::spelled;
 use tests::session::{NewSession, call_tool, call_tool_unwatched, sqlstate, status};
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -125,23 +126,6 @@ async fn checklist_04_login_of_the_tools_leads_nowhere(world: &Shared) -> Result
     Ok(())
 }
 
-/// Sixteen bytes as tokens spell them.
-fn spelled(bytes: &[u8]) -> Result<String> {
-    Ok(format!("{:0>22}", base62::encode(u128::from_be_bytes(bytes.try_into()?))))
-}
-
-/// The token of this kind, selector and secret, as somebody would make it who has read how they are made.
-fn forged(prefix: &str, selector: Uuid, secret: &[u8]) -> Result<String> {
-    let body = format!(
-        "{prefix}_{}_{}{}",
-        spelled(selector.as_bytes())?,
-        spelled(&secret[..16])?,
-        spelled(&secret[16..])?
-    );
-    let checksum = base62::encode(crc32fast::hash(body.as_bytes()));
-    Ok(format!("{body}{checksum:0>6}"))
-}
-
 async fn checklist_16_a_stolen_dump_opens_nothing(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let (auth, superuser) = (database.auth().await?, database.superuser().await?);
@@ -153,7 +137,11 @@ async fn checklist_16_a_stolen_dump_opens_nothing(world: &Shared) -> Result<()> 
         program.command().arg("--no-comments");
         program.run()
     })?;
-    ensure!(dump.contains("list_notes"), "the dump has the tools");
+    let tools = dump.split("COPY mcp.tools ").nth(1).and_then(|rest| rest.split("\n\\.\n").next());
+    ensure!(
+        tools.is_some_and(|rows| rows.contains("\nlist_notes\tapp.list_notes()\t")),
+        "the dump has the tools: {tools:?}"
+    );
     for what in ["alice", "https://idp.test", &session.id.to_string()] {
         ensure!(!dump.contains(what), "the dump has {what}");
     }
@@ -165,7 +153,7 @@ async fn checklist_16_a_stolen_dump_opens_nothing(world: &Shared) -> Result<()> 
         .into_iter()
         .collect::<Result<Vec<_>, _>>()?
         .concat();
-    ensure!(forged("mcps", session.id, &secret)? == session.token, "tokens are spelled otherwise");
+    ensure!(spelled("mcps", session.id, &secret)? == session.token, "tokens are spelled otherwise");
     let stored = superuser
         .query(
             "SELECT session_id, verifier FROM mcp.sessions
@@ -181,11 +169,11 @@ async fn checklist_16_a_stolen_dump_opens_nothing(world: &Shared) -> Result<()> 
     for row in stored {
         let (selector, stored): (Uuid, Vec<u8>) = (row.get(0), row.get(1));
         for selector in [selector, session.id] {
-            let token = forged("mcps", selector, &stored)?;
+            let token = spelled("mcps", selector, &stored)?;
             assert_eq!(status(&auth, &token).await?, "unknown");
             let opened = auth.query_one("SELECT mcp.session_oauth_data($1)", &[&token]).await?;
             ensure!(opened.get::<_, Option<Value>>(0).is_none(), "a dump opened the provider's tokens");
-            let token = forged("mcpr", selector, &stored)?;
+            let token = spelled("mcpr", selector, &stored)?;
             let row =
                 auth.query_one("SELECT status FROM mcp.refresh_session($1, 'client')", &[&token]).await?;
             assert_eq!(row.get::<_, String>(0), "unknown");

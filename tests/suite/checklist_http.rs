@@ -141,7 +141,7 @@ fn general(what: &str, headers: &HeaderMap, text: &str) -> Result<()> {
         "INSERT",
         "panicked",
         ".rs",
-        "/work",
+        checkout::root().to_string_lossy().as_ref(),
         "/home",
         "/usr",
         "tokio",

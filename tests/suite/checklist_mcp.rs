@@ -28,7 +28,7 @@ pub fn tests(world: &Shared) -> Trials {
 }
 
 async fn session(database: &Database<'_>, frontend: &Frontend, user: &str) -> Result<Session> {
-    let resource = format!("{}/mcp/v1", frontend.url());
+    let resource = frontend.resource();
     NewSession::of(user).at(&resource).create(&database.auth().await?).await
 }
 
@@ -122,8 +122,7 @@ async fn checklist_24_answers_to_equal_ids_never_cross(world: &Shared) -> Result
         let era = if number % 4 < 2 { Era::Modern } else { Era::Legacy };
         let replica = if number < 4 { &frontend } else { &second };
         let token = token(&database, &frontend, user).await?;
-        let client =
-            McpClient::new(&format!("{}/mcp/v1", replica.url()), era).with(Door::Bearer, &token).id("same");
+        let client = McpClient::new(&replica.resource(), era).with(Door::Bearer, &token).id("same");
         work.spawn(async move {
             for call in 0..40 {
                 let word = format!("{user} {number} {call}");
@@ -216,7 +215,7 @@ async fn checklist_59_what_the_endpoint_does_not_take_does_nothing(world: &Share
     let database = world.database().await?;
     let frontend = world.frontend(&database).await?;
     let alice = token(&database, &frontend, "alice").await?;
-    let url = format!("{}/mcp/v1", frontend.url());
+    let url = frontend.resource();
     let http = reqwest::Client::new();
     let add = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call",
                      "params": {"name": "add_note", "arguments": {"body": "unwanted"}}})

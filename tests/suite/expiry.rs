@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tests::database::Database;
@@ -12,6 +12,7 @@ use tests::ledger;
 use tests::mcp::{Answer, Door, Era};
 use tests::session::{NewSession, Session, call_tool, status};
 use tests::wait::wait_until;
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::world::{self, Shared, Trials};
@@ -67,10 +68,6 @@ async fn remaining(database: &Database<'_>, session: &Session) -> Result<f64> {
     Ok(row.get(0))
 }
 
-async fn resource(frontend: &Frontend) -> String {
-    format!("{}/mcp/v1", frontend.url())
-}
-
 async fn whoami(frontend: &Frontend, session: &Session) -> Result<Answer> {
     frontend.mcp(Era::Modern).with(Door::Bearer, &session.token).call("whoami", json!({})).await
 }
@@ -79,7 +76,7 @@ async fn use_slides_the_expiry(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let frontend = world.frontend(&database).await?;
     let auth = database.auth().await?;
-    let session = NewSession::of("alice").at(&resource(&frontend).await).create(&auth).await?;
+    let session = NewSession::of("alice").at(&frontend.resource()).create(&auth).await?;
     let hours = 3600.0;
     for _ in 0..3 {
         age(&database, &session, "23 hours").await?;
@@ -122,7 +119,7 @@ async fn checklist_42_idleness_ends_a_session(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let frontend = world.frontend(&database).await?;
     let auth = database.auth().await?;
-    let session = NewSession::of("alice").at(&resource(&frontend).await).create(&auth).await?;
+    let session = NewSession::of("alice").at(&frontend.resource()).create(&auth).await?;
     age(&database, &session, "24 hours 1 second").await?;
     assert_ended(&whoami(&frontend, &session).await?, "expired")?;
     ensure!(remaining(&database, &session).await? < 0.0, "a refused call does not slide the expiry");
@@ -133,7 +130,7 @@ async fn checklist_42_absolute_limit_ends_a_session_however_much_it_is_used(worl
     let database = world.database().await?;
     let frontend = world.frontend(&database).await?;
     let auth = database.auth().await?;
-    let session = NewSession::of("alice").at(&resource(&frontend).await).create(&auth).await?;
+    let session = NewSession::of("alice").at(&frontend.resource()).create(&auth).await?;
     for _ in 0..29 {
         age(&database, &session, "23 hours 59 minutes").await?;
         whoami(&frontend, &session).await?.tool_text()?;
@@ -180,7 +177,7 @@ async fn revoked_between_two_calls(world: &Shared) -> Result<()> {
         ("its user", |session| format!("SELECT mcp.revoke_user_sessions('{}')", session.user_id)),
     ];
     for (way, statement) in ways {
-        let session = NewSession::of(way).at(&resource(&frontend).await).create(&auth).await?;
+        let session = NewSession::of(way).at(&frontend.resource()).create(&auth).await?;
         whoami(&frontend, &session).await?.tool_text()?;
         if way == "its token" {
             ensure!(
@@ -198,7 +195,7 @@ async fn revoked_between_two_calls(world: &Shared) -> Result<()> {
     // `keep` keeps exactly one.
     let mut sessions = Vec::new();
     for _ in 0..3 {
-        sessions.push(NewSession::of("dave").at(&resource(&frontend).await).create(&auth).await?);
+        sessions.push(NewSession::of("dave").at(&frontend.resource()).create(&auth).await?);
     }
     let ended = auth
         .query_one(
@@ -268,7 +265,7 @@ async fn each_end_is_named_to_the_client(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let frontend = world.frontend(&database).await?;
     let auth = database.auth().await?;
-    let at = resource(&frontend).await;
+    let at = frontend.resource();
     let expired = NewSession::of("alice").at(&at).create(&auth).await?;
     age(&database, &expired, "2 days").await?;
     let revoked = NewSession::of("alice").at(&at).create(&auth).await?;
@@ -343,6 +340,32 @@ async fn touch_and_lookup_agree(world: &Shared) -> Result<()> {
     Ok(())
 }
 
+/// How many milliseconds ahead an end is set, until there is time enough before it to enter.
+const SPANS: [i32; 6] = [200, 400, 800, 1600, 3200, 6400];
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Enters the session, in a transaction that stays open, shortly before it ends.
+async fn enter_before_the_end(
+    auth: &Client,
+    session: &Session,
+    end_in: impl AsyncFn(i32) -> Result<()>,
+) -> Result<()> {
+    for span in SPANS {
+        end_in(span).await?;
+        auth.batch_execute("BEGIN").await?;
+        let row = auth.query_one("SELECT status FROM mcp.enter($1)", &[&session.token]).await?;
+        if row.get::<_, &str>(0) == "active" && armed(auth).await? == Some(session.user_id) {
+            return Ok(());
+        }
+        auth.batch_execute("ROLLBACK").await?;
+    }
+    bail!("not entered in time, however much of it there was")
+}
+
+async fn armed(auth: &Client) -> Result<Option<Uuid>> {
+    Ok(auth.query_one("SELECT mcp.user_id()", &[]).await?.get(0))
+}
+
 async fn identity_lasts_as_long_as_the_token_that_armed_it(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let (mut auth, superuser) = (database.auth().await?, database.superuser().await?);
@@ -371,39 +394,31 @@ async fn identity_lasts_as_long_as_the_token_that_armed_it(world: &Shared) -> Re
 
     // And no longer than that, though the one after it lives on.
     ends("access_expires_at", "+ interval '1 hour'").await?;
-    ends("previous_expires_at", "+ interval '200 milliseconds'").await?;
-    let transaction = auth.transaction().await?;
-    transaction.query_one("SELECT status FROM mcp.enter($1)", &[&session.token]).await?;
-    wait_until("the token to end", Duration::from_secs(10), || async {
-        let row = transaction.query_one("SELECT mcp.user_id()", &[]).await?;
-        Ok(row.get::<_, Option<Uuid>>(0).is_none())
+    enter_before_the_end(&auth, &session, async |span| {
+        ends("previous_expires_at", &format!("+ interval '{span} milliseconds'")).await?;
+        Ok(())
     })
-    .await
+    .await?;
+    wait_until("the token to end", DEADLINE, || async { Ok(armed(&auth).await?.is_none()) }).await
 }
 
 async fn touching_another_session_extends_no_identity(world: &Shared) -> Result<()> {
     let database = world.database().await?;
-    let (mut auth, superuser) = (database.auth().await?, database.superuser().await?);
+    let (auth, superuser) = (database.auth().await?, database.superuser().await?);
     let short = NewSession::of("alice").create(&auth).await?;
     let other = NewSession::of("bob").create(&auth).await?;
     age(&database, &other, "12 hours").await?;
-    superuser
-        .execute(
-            "UPDATE mcp.sessions SET expires_at = clock_timestamp() + interval '200 milliseconds',
-                    absolute_expires_at = clock_timestamp() + interval '200 milliseconds' WHERE session_id = $1",
-            &[&short.id],
-        )
-        .await?;
-    let transaction = auth.transaction().await?;
-    transaction.query_one("SELECT status FROM mcp.enter($1)", &[&short.token]).await?;
-    let touched: Option<String> =
-        transaction.query_one("SELECT mcp.touch_session($1)::text", &[&other.token]).await?.get(0);
-    ensure!(touched.is_some(), "the other session is alive");
-    wait_until("the session to end", Duration::from_secs(10), || async {
-        let row = transaction.query_one("SELECT mcp.user_id()", &[]).await?;
-        Ok(row.get::<_, Option<Uuid>>(0).is_none())
+    enter_before_the_end(&auth, &short, async |span| {
+        let statement = "UPDATE mcp.sessions SET expires_at = now() + $2 * interval '1 millisecond',
+                                absolute_expires_at = now() + $2 * interval '1 millisecond' WHERE session_id = $1";
+        superuser.execute(statement, &[&short.id, &f64::from(span)]).await?;
+        Ok(())
     })
-    .await
+    .await?;
+    let touched: Option<String> =
+        auth.query_one("SELECT mcp.touch_session($1)::text", &[&other.token]).await?.get(0);
+    ensure!(touched.is_some(), "the other session is alive");
+    wait_until("the session to end", DEADLINE, || async { Ok(armed(&auth).await?.is_none()) }).await
 }
 
 async fn clean_up_deletes_what_has_ended_and_nothing_else(world: &Shared) -> Result<()> {

@@ -4,7 +4,7 @@
 GRANT mcp_auth TO mcp_frontend_auth;
 GRANT mcp_exec TO mcp_frontend_exec;
 
--- An application that arms an identity itself and queries as its own login (security.md calls it tier P).
+-- An application that arms an identity itself and queries as its own login.
 GRANT USAGE ON SCHEMA mcp TO app_login;
 GRANT EXECUTE ON FUNCTION mcp.enter(text, text) TO app_login;
 

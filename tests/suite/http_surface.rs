@@ -131,8 +131,7 @@ async fn checklist_28_forwarded_headers_of_strangers_are_nothing(world: &Shared)
     let answer = Url::parse(answer.headers()["location"].to_str()?)?;
     assert_eq!(parameter(&answer, "iss"), Some(frontend.url()));
     // No other route, and no way around authentication.
-    let mcp =
-        http.post(format!("{}/mcp/v1", frontend.url())).headers(headers.clone()).body("{}").send().await?;
+    let mcp = http.post(frontend.resource()).headers(headers.clone()).body("{}").send().await?;
     assert_eq!(mcp.status(), StatusCode::UNAUTHORIZED);
     let challenge = mcp.headers()["www-authenticate"].to_str()?;
     ensure!(challenge.contains(&frontend.url()) && !challenge.contains("evil"), "{challenge}");

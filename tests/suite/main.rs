@@ -21,8 +21,10 @@ mod checklist_mcp;
 mod client_documents;
 mod consent;
 mod defences;
+mod demo;
 mod discovery;
 mod doctor;
+mod dump;
 mod expiry;
 mod fuzz;
 mod grants;
@@ -51,13 +53,18 @@ mod replicas;
 mod results;
 mod rounds;
 mod security_table;
+mod server_key;
+mod settings;
 mod sign_in;
 mod smuggling;
+mod standby;
 mod step_up;
+mod supabase;
 mod survival;
 mod token_endpoint;
 mod trojans;
 mod types;
+mod worker;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -84,8 +91,10 @@ const SUITES: &[fn(&Shared) -> Trials] = &[
     client_documents::tests,
     consent::tests,
     defences::tests,
+    demo::tests,
     discovery::tests,
     doctor::tests,
+    dump::tests,
     expiry::tests,
     fuzz::tests,
     guide::tests,
@@ -111,13 +120,18 @@ const SUITES: &[fn(&Shared) -> Trials] = &[
     replicas::tests,
     results::tests,
     rounds::tests,
+    server_key::tests,
+    settings::tests,
     sign_in::tests,
     smuggling::tests,
+    standby::tests,
     step_up::tests,
+    supabase::tests,
     survival::tests,
     token_endpoint::tests,
     trojans::tests,
     types::tests,
+    worker::tests,
 ];
 
 fn main() -> ExitCode {
@@ -128,7 +142,8 @@ fn main() -> ExitCode {
     // A failed assertion is one line; which test it was in, libtest says.
     std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
 
-    let world = match World::new() {
+    let whole = !arguments.list && arguments.filter.is_none() && arguments.skip.is_empty();
+    let world = match World::new(whole) {
         Ok(world) => Arc::new(world),
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -139,7 +154,6 @@ fn main() -> ExitCode {
     let last = no_secrets::tests(&world);
     let names: Vec<_> = trials.iter().chain(&last).map(|trial| trial.name().to_owned()).collect();
     trials.push(security_table::trial(names.clone()));
-    let whole = !arguments.list && arguments.filter.is_none() && arguments.skip.is_empty();
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Whatever was run, what it handed out is looked for.
     arguments.filter = None;

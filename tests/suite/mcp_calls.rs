@@ -35,11 +35,7 @@ async fn signed_in(world: &Shared, scopes: &[&str]) -> Result<(tests::frontend::
     let database = world.database().await?;
     let frontend = world.frontend(&database).await?;
     let auth = database.auth().await?;
-    let session = NewSession::of("alice")
-        .at(&format!("{}/mcp/v1", frontend.url()))
-        .scoped(scopes)
-        .create(&auth)
-        .await?;
+    let session = NewSession::of("alice").at(&frontend.resource()).scoped(scopes).create(&auth).await?;
     Ok((frontend, session.token))
 }
 
@@ -154,7 +150,7 @@ async fn checklist_25_two_credentials_that_differ_are_refused(world: &Shared) ->
     // The same header twice is two credentials as well.
     let http = reqwest::Client::new();
     let request = http
-        .post(format!("{}/mcp/v1", frontend.url()))
+        .post(frontend.resource())
         .header("authorization", format!("Bearer {token}"))
         .header("authorization", format!("Bearer {other}"))
         .header("content-type", "application/json")
@@ -299,7 +295,7 @@ async fn checklist_49_read_only_tools_cannot_write(world: &Shared) -> Result<()>
                       'notes', (SELECT count(*) FROM app.notes), 'relations', (SELECT count(*) FROM pg_class))";
     let before_all: Value = superuser.query_one(before, &[]).await?.get(0);
     let auth = database.auth().await?;
-    let session = NewSession::of("alice").at(&format!("{}/mcp/v1", frontend.url())).create(&auth).await?;
+    let session = NewSession::of("alice").at(&frontend.resource()).create(&auth).await?;
     let client = frontend.mcp(Era::Modern).with(Door::Bearer, &session.token);
     let write = "INSERT INTO app.notes (body) VALUES ('written')";
     let statements = [
@@ -377,7 +373,7 @@ async fn checklist_58_preflight_is_answered_before_authentication(world: &Shared
     let frontend = world.oidc().await?.register(settings).await?.start().await?;
     let preflight = |origin: &'static str| {
         reqwest::Client::new()
-            .request(Method::OPTIONS, format!("{}/mcp/v1", frontend.url()))
+            .request(Method::OPTIONS, frontend.resource())
             .header("origin", origin)
             .header("access-control-request-method", "POST")
             .header(
@@ -417,7 +413,7 @@ async fn metadata_of_the_protected_resource_is_served(world: &Shared) -> Result<
         let answer = reqwest::get(format!("{}{path}", frontend.url())).await?;
         assert_eq!(answer.status(), StatusCode::OK, "{path}");
         let document: Value = answer.json().await?;
-        assert_eq!(document["resource"], format!("{}/mcp/v1", frontend.url()));
+        assert_eq!(document["resource"], frontend.resource());
         ensure!(document["authorization_servers"].as_array().is_some_and(|servers| !servers.is_empty()));
     }
     Ok(())

@@ -8,6 +8,9 @@ use tests::ledger::{self, Leak};
 
 use crate::world::{self, Shared, Trials};
 
+/// How the log says that a prepared statement was executed.
+const EXECUTED: &[u8] = b"LOG:  execute ";
+
 pub fn tests(world: &Shared) -> Trials {
     world::tests![world; checklist_44_no_secret_in_any_log_dump_or_data_file]
 }
@@ -23,7 +26,14 @@ async fn checklist_44_no_secret_in_any_log_dump_or_data_file(world: &Shared) -> 
     // Everything must be on disk before the files are read.
     tokio::task::block_in_place(|| cluster.stop(Stop::Fast))?;
 
-    world.keep_log(cluster)?;
+    let log = world.keep_log(cluster)?;
+    let executed = std::fs::read(&log)?;
+    ensure!(
+        executed.windows(EXECUTED.len()).any(|window| window == EXECUTED),
+        "the log has no statement in it: {}",
+        log.display()
+    );
+    find_what_is_planted()?;
     let (mut leaks, mut read) = search(world.logs())?;
     let (more, and_more) = search(cluster.directory())?;
     leaks.extend(more);
@@ -35,6 +45,8 @@ async fn checklist_44_no_secret_in_any_log_dump_or_data_file(world: &Shared) -> 
         counts.iter().map(|(_, count)| count).sum::<usize>(),
         counts.iter().map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ")
     );
+    ensure!(read > 0 && dumped > 0, "nothing was read");
+    ensure!(!world.whole() || counts.len() > 3, "hardly a secret was handed out: {counts:?}");
     ensure!(
         leaks.is_empty(),
         "{} leaks, among them\n{}",
@@ -46,6 +58,19 @@ async fn checklist_44_no_secret_in_any_log_dump_or_data_file(world: &Shared) -> 
             .collect::<Vec<_>>()
             .join("\n")
     );
+    Ok(())
+}
+
+/// A search that finds nothing says something only where it finds what is there.
+fn find_what_is_planted() -> Result<()> {
+    let (kind, secret) = ("planted", "planted-for-the-search-to-find");
+    let directory = tempfile::tempdir()?;
+    std::fs::create_dir(directory.path().join("below"))?;
+    std::fs::write(directory.path().join("below/planted.log"), format!("a log: {secret}\n"))?;
+    ledger::record(kind, secret);
+    let (found, read) = search(directory.path())?;
+    ensure!(found.len() == 1 && found[0].kind == kind && found[0].before == "a log: ", "{found:?}");
+    ensure!(read > 0);
     Ok(())
 }
 

@@ -98,7 +98,7 @@ fn start(
     choice: Choice,
     document: Option<&str>,
 ) -> Result<Application> {
-    let mcp = format!("{}/mcp/v1", frontend.url());
+    let mcp = frontend.resource();
     tokio::task::block_in_place(|| Application::start(generation, choice, &mcp, document))
 }
 
@@ -132,7 +132,7 @@ impl Life<'_> {
         assert_eq!(self.application.requests().await?, expected);
         let client = self.application.kept().await?["client"]["client_id"].take();
         assert_eq!(parameter(&authorize, "client_id"), client.as_str().unwrap_or_default());
-        assert_eq!(parameter(&authorize, "resource"), format!("{}/mcp/v1", self.frontend.url()));
+        assert_eq!(parameter(&authorize, "resource"), self.frontend.resource());
         assert_eq!(parameter(&authorize, "scope"), "mcp");
         self.consent(&authorize).await?;
         assert_eq!(self.application.requests().await?, ["POST /token 200"]);

@@ -159,7 +159,7 @@ fn set_cookie(headers: &HeaderMap, name: &str) -> Option<String> {
 
 /// A session of Alice's for an MCP client, straight through SQL.
 async fn session(world: &Shared, frontend: &Frontend, auth: &tokio_postgres::Client) -> Result<String> {
-    let mut session = NewSession::of(USER).at(&format!("{}/mcp/v1", frontend.url()));
+    let mut session = NewSession::of(USER).at(&frontend.resource());
     session.issuer = world.oidc().await?.issuer().to_owned();
     Ok(session.create(auth).await?.token)
 }
@@ -326,7 +326,7 @@ async fn checklist_53_programs_list_and_end_sessions_as_json(world: &Shared) -> 
     for _ in 0..4 {
         tokens.push(session(world, &frontend, &auth).await?);
     }
-    let mut stranger = NewSession::of("mallory").at(&format!("{}/mcp/v1", frontend.url()));
+    let mut stranger = NewSession::of("mallory").at(&frontend.resource());
     stranger.issuer = world.oidc().await?.issuer().to_owned();
     let stranger = stranger.create(&auth).await?;
     let http = reqwest::Client::new();

@@ -73,7 +73,7 @@ async fn stage(world: &Shared) -> Result<(Database<'_>, Frontend)> {
 }
 
 async fn client(database: &Database<'_>, frontend: &Frontend, era: Era, user: &str) -> Result<McpClient> {
-    let resource = format!("{}/mcp/v1", frontend.url());
+    let resource = frontend.resource();
     let session = NewSession::of(user).at(&resource).create(&database.auth().await?).await?;
     Ok(frontend.mcp(era).with(Door::Bearer, &session.token))
 }
@@ -221,7 +221,7 @@ async fn t18_progress_comes_from_every_replica_and_never_crosses(world: &Shared)
         let client = client(&database, &frontend, era, &format!("user{}", number % 3)).await?;
         let replica = if number % 2 == 0 { &frontend } else { &second };
         // The same token and the same id in each.
-        let client = client.at(&format!("{}/mcp/v1", replica.url())).meta("progressToken", 1);
+        let client = client.at(&replica.resource()).meta("progressToken", 1);
         calls.spawn(async move {
             let word = format!("word{number}");
             let (messages, answer) = call(&client, "count_slowly", json!({"word": word})).await?;
@@ -255,7 +255,7 @@ async fn a_request_that_takes_too_long_ends_its_stream_with_a_clear_error(world:
     let (database, frontend) = stage(world).await?;
     let hasty = frontend.settings().replica()?.set("MCP_REQUEST_TIMEOUT", "3").start().await?;
     for era in [Era::Modern, Era::Legacy] {
-        let client = client(&database, &frontend, era, "alice").await?.at(&format!("{}/mcp/v1", hasty.url()));
+        let client = client(&database, &frontend, era, "alice").await?.at(&hasty.resource());
         let following = client.clone().meta("progressToken", "p");
         let (messages, answer) = call(&following, "stall", json!({"seconds": 50})).await?;
         assert_eq!(messages.len(), 1, "{messages:?}");
@@ -308,8 +308,7 @@ async fn a_client_that_does_not_read_holds_no_connection(world: &Shared) -> Resu
     let (database, frontend) = stage(world).await?;
     let narrow = narrow(&database, &frontend).await?;
     for era in [Era::Modern, Era::Legacy] {
-        let client =
-            client(&database, &frontend, era, "alice").await?.at(&format!("{}/mcp/v1", narrow.url()));
+        let client = client(&database, &frontend, era, "alice").await?.at(&narrow.resource());
         let unread = client.clone().meta("progressToken", "p");
         let mut unread = unread.open("tools/call", json!({"name": "flood"})).await?;
         // While it runs, and longer where it holds on to its connection, others are told that all are busy.

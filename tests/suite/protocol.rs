@@ -118,7 +118,7 @@ impl Stage {
             .await?;
         // It serves every row, and so outlives the one that sets it up.
         let frontend = world.lasting_frontend(&database).await?;
-        let resource = format!("{}/mcp/v1", frontend.url());
+        let resource = frontend.resource();
         let session = NewSession::of("alice").at(&resource).create(&database.auth().await?).await?;
         Ok(Self { frontend, token: session.token })
     }
@@ -138,7 +138,7 @@ impl Stage {
     }
 
     async fn send(&self, http: &reqwest::Client, case: Case) -> Result<()> {
-        let mut request = http.request(case.method, format!("{}/mcp/v1", self.frontend.url()));
+        let mut request = http.request(case.method, self.frontend.resource());
         for (name, value) in &case.headers {
             request = request.header(name.as_str(), value.as_str());
         }

@@ -1,6 +1,8 @@
 //! What an anonymous caller can make the server do, and how often: by the address it comes from, which it cannot choose.
 
-use anyhow::{Context, Result, ensure};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use tests::database::Database;
@@ -26,6 +28,9 @@ pub fn tests(world: &Shared) -> Trials {
 
 /// Requests a minute of each kind, few enough to be used up.
 const FEW: usize = 3;
+
+/// One more is allowed every 20 seconds.
+const REFILL: Duration = Duration::from_secs(15);
 
 /// Every header by which proxies say, and clients lie, who they are.
 const FORWARDING: [&str; 6] =
@@ -98,7 +103,7 @@ impl Limited {
             ensure!(body["error"] == "too_many_requests", "{method} {path}: {body}");
             return Ok(allowed);
         }
-        anyhow::bail!("{method} {path} is never told to wait")
+        bail!("{method} {path} is never told to wait")
     }
 }
 
@@ -124,22 +129,40 @@ async fn checklist_28_a_trusted_proxy_says_who_is_counted(world: &Shared) -> Res
     let database = world.database().await?;
     let trusting = |settings: Settings| settings.set("MCP_TRUSTED_PROXIES", "127.0.0.0/8");
     let limited = limited(world, &database, trusting).await?;
+    for attempt in 0..5 {
+        let start = Instant::now();
+        let outcome = count_by_forwarded_address(&limited, attempt).await;
+        // What took longer may have been allowed one more.
+        if outcome.is_ok() || start.elapsed() < REFILL {
+            return outcome;
+        }
+    }
+    bail!("the machine is too slow: no attempt took less than {REFILL:?}")
+}
+
+fn from(address: &str) -> [(&'static str, &str); 1] {
+    [("x-forwarded-for", address)]
+}
+
+/// Counts exactly, by addresses that no other attempt has used.
+async fn count_by_forwarded_address(limited: &Limited, attempt: u8) -> Result<()> {
     let (path, method) = ("/register", Method::POST);
-    let from = |address: &'static str| [("x-forwarded-for", address)];
-    ensure!(limited.use_up(path, &method, &from("203.0.113.7")).await? == FEW);
+    let [first, other, forged, liar] = [7, 8, 200, 99].map(|last| format!("203.0.{}.{last}", 113 + attempt));
+    ensure!(limited.use_up(path, &method, &from(&first)).await? == FEW);
     // The next one has an allowance of its own, which no other header touches.
     for name in FORWARDING.iter().filter(|name| **name != "x-forwarded-for") {
-        let headers = [("x-forwarded-for", "203.0.113.7"), (name, "203.0.113.200")];
+        let headers = [("x-forwarded-for", first.as_str()), (name, &forged)];
         let answer = limited.ask(path, &method, &headers).await?;
         ensure!(answer.status() == StatusCode::TOO_MANY_REQUESTS, "{name}: {}", answer.status());
     }
-    ensure!(limited.use_up(path, &method, &from("203.0.113.8")).await? == FEW);
+    ensure!(limited.use_up(path, &method, &from(&other)).await? == FEW);
     // What the client wrote before the proxy added its address is not reached.
-    let lying = limited.ask(path, &method, &from("203.0.113.99, 203.0.113.7")).await?;
+    let lying = limited.ask(path, &method, &from(&format!("{liar}, {first}"))).await?;
     ensure!(lying.status() == StatusCode::TOO_MANY_REQUESTS, "{}", lying.status());
     // Whoever has a /64 is one.
-    ensure!(limited.use_up(path, &method, &from("2001:db8:0:1::1")).await? == FEW);
-    let neighbour = limited.ask(path, &method, &from("2001:db8:0:1::2")).await?;
+    let network = format!("2001:db8:{attempt}:1");
+    ensure!(limited.use_up(path, &method, &from(&format!("{network}::1"))).await? == FEW);
+    let neighbour = limited.ask(path, &method, &from(&format!("{network}::2"))).await?;
     ensure!(neighbour.status() == StatusCode::TOO_MANY_REQUESTS, "{}", neighbour.status());
     Ok(())
 }
@@ -195,7 +218,7 @@ async fn checklist_37_a_flood_of_registrations_is_told_to_wait(world: &Shared) -
         match status??.as_u16() {
             201 => registered += 1,
             429 => {}
-            status => anyhow::bail!("status {status}"),
+            status => bail!("status {status}"),
         }
     }
     let rows: i64 =
@@ -231,10 +254,8 @@ async fn checklist_19_guessing_is_slowed_down(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let trusting = |settings: Settings| settings.set("MCP_TRUSTED_PROXIES", "127.0.0.1");
     let limited = limited(world, &database, trusting).await?;
-    let session = NewSession::of("alice")
-        .at(&format!("{}/mcp/v1", limited.frontend.url()))
-        .create(&database.auth().await?)
-        .await?;
+    let session =
+        NewSession::of("alice").at(&limited.frontend.resource()).create(&database.auth().await?).await?;
     let call = |token: String, address: &'static str| {
         let client = limited.frontend.mcp(Era::Modern).with(Door::Bearer, &token);
         async move { client.header("x-forwarded-for", address).call("whoami", json!({})).await }
@@ -254,7 +275,7 @@ async fn checklist_19_guessing_is_slowed_down(world: &Shared) -> Result<()> {
                 held_back = Some(answer);
                 break;
             }
-            status => anyhow::bail!("{status}: {}", answer.text),
+            status => bail!("{status}: {}", answer.text),
         }
     }
     let answer = held_back.context("guessing goes on for ever")?;
@@ -274,7 +295,7 @@ async fn checklist_19_guessing_is_slowed_down(world: &Shared) -> Result<()> {
     assert_eq!(rows(audited).await?, before);
     assert_eq!(call(session.token.clone(), "203.0.113.8").await?.status, StatusCode::OK);
     // It ends by itself.
-    wait_until("the address to be heard again", std::time::Duration::from_secs(60), || async {
+    wait_until("the address to be heard again", Duration::from_secs(60), || async {
         Ok(call(session.token.clone(), "203.0.113.7").await?.status == StatusCode::OK)
     })
     .await

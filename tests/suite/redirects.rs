@@ -186,7 +186,7 @@ async fn checklist_60_repeated_parameters_are_refused(world: &Shared) -> Result<
     let (frontend, _stub) = world.stubbed(&database).await?;
     let client = Client::register(&frontend.url(), WEB).await?;
     let browser = Browser::new();
-    let request = client.request("mcp").set("resource", &format!("{}/mcp/v1", frontend.url()));
+    let request = client.request("mcp").set("resource", &frontend.resource());
     let request = request.set("login_hint", "alice@example.com");
     // Who asks and where the answer goes have to be beyond doubt before anybody is sent anywhere.
     for (name, second) in [

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tests::checkout;
 use tests::frontend::{Frontend, Settings};
+use tests::npm;
 use tests::process::{Process, Program};
 use tests::round_robin::{Broken, RoundRobin};
 use tests::session::NewSession;
@@ -25,6 +25,8 @@ const CLIENTS: usize = 3;
 const BETWEEN_KILLS: Duration = Duration::from_secs(1);
 /// The proxy may notice a little later than the replica died.
 const NOTICE: Duration = Duration::from_secs(2);
+/// How long the clients may take to end after their last word.
+const END: Duration = Duration::from_secs(30);
 
 pub fn tests(world: &Shared) -> Trials {
     world::tests![world; killed_replicas_cost_only_the_calls_in_flight_on_them]
@@ -171,10 +173,7 @@ async fn killed_replicas_cost_only_the_calls_in_flight_on_them(world: &Shared) -
 }
 
 fn start_clients(url: &str, token: &str, seconds: u64) -> Result<Process> {
-    let directory = checkout::tests().join("replicas");
-    let mut install = Program::new("npm-ci", checkout::root().join("scripts/npm-ci"), Signal::SIGTERM);
-    install.command().arg(&directory);
-    install.run()?;
+    let directory = npm::directory("clients")?;
     let mut clients = Program::new("the clients", "node", Signal::SIGTERM);
     clients
         .command()
@@ -199,7 +198,7 @@ fn read_report(mut clients: Process) -> Result<Report> {
         }
     }
     ensure!(
-        clients.wait(NOTICE)?.success() && !report.counts.is_empty(),
+        clients.wait(END)?.success() && !report.counts.is_empty(),
         "the clients did not come to their end"
     );
     Ok(report)

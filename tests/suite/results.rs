@@ -27,7 +27,7 @@ async fn clients(world: &Shared, sql: &str) -> Result<(tests::frontend::Frontend
     database.superuser().await?.batch_execute(sql).await?;
     let frontend = world.frontend(&database).await?;
     let auth = database.auth().await?;
-    let session = NewSession::of("alice").at(&format!("{}/mcp/v1", frontend.url())).create(&auth).await?;
+    let session = NewSession::of("alice").at(&frontend.resource()).create(&auth).await?;
     let client = |era| frontend.mcp(era).with(Door::Bearer, &session.token);
     let clients = [client(Era::Modern), client(Era::Legacy)];
     Ok((frontend, clients))
@@ -141,7 +141,7 @@ async fn results_that_are_too_large_are_refused(world: &Shared) -> Result<()> {
         .await?;
     let frontend = world.frontend(&database).await?;
     let (auth, exec) = (database.auth().await?, database.exec().await?);
-    let session = NewSession::of("alice").at(&format!("{}/mcp/v1", frontend.url())).create(&auth).await?;
+    let session = NewSession::of("alice").at(&frontend.resource()).create(&auth).await?;
     let words = "the result is too large: it is over the limit of 65536 bytes; ask for less";
     for tool in ["text", "rows", "endless", "document", "complete"] {
         let fits = call_tool(&exec, &session.token, tool, json!({"size": 1000})).await?;

@@ -82,7 +82,7 @@ impl<'w> Stage<'w> {
 
     /// A client of the first replica whose user can fill in forms.
     async fn client(&self, user: &str) -> Result<McpClient> {
-        let resource = format!("{}/mcp/v1", self.replicas[0].url());
+        let resource = self.replicas[0].resource();
         let session = NewSession::of(user).at(&resource).create(&self.database.auth().await?).await?;
         Ok(self.replicas[0]
             .mcp(Era::Modern)
@@ -91,7 +91,7 @@ impl<'w> Stage<'w> {
     }
 
     fn elsewhere(&self, client: &McpClient) -> McpClient {
-        client.clone().at(&format!("{}/mcp/v1", self.replicas[1].url()))
+        client.clone().at(&self.replicas[1].resource())
     }
 
     async fn notes(&self) -> Result<i64> {
@@ -258,7 +258,7 @@ async fn t20_a_request_state_that_is_too_old_is_refused(world: &Shared) -> Resul
     superuser.batch_execute(&set).await?;
     // A frontend whose connections begin after that.
     let late = stage.replicas[0].settings().replica()?.start().await?;
-    let client = stage.client("alice").await?.at(&format!("{}/mcp/v1", late.url()));
+    let client = stage.client("alice").await?.at(&late.resource());
     let state = asked(&client, &sign("Yours")).await?;
     let made: f64 = clock(&superuser).await?;
     wait_until("the state to be too old", Duration::from_secs(30), || async {
@@ -340,7 +340,7 @@ async fn t20_a_client_is_asked_only_for_what_it_can(world: &Shared) -> Result<()
 
 async fn t20_a_client_of_an_older_revision_is_told_that_it_cannot_be_asked(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
-    let resource = format!("{}/mcp/v1", stage.replicas[0].url());
+    let resource = stage.replicas[0].resource();
     let session = NewSession::of("alice").at(&resource).create(&stage.database.auth().await?).await?;
     let client = stage.replicas[0].mcp(Era::Legacy).with(Door::Bearer, &session.token);
     let error = client.call("sign", json!({"body": "x"})).await?.tool_error()?;

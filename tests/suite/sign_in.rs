@@ -5,6 +5,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tests::browser::{Browser, Page};
 use tests::database::Database;
+use tests::frontend::Frontend;
 use tests::ledger;
 use tests::mcp::{Door, Era};
 use url::Url;
@@ -48,7 +49,7 @@ async fn assert_refused(database: &Database<'_>, page: &Page) -> Result<()> {
 }
 
 /// What `whoami` says of the caller.
-async fn whoami(frontend: &tests::frontend::Frontend, token: &str) -> Result<Value> {
+async fn whoami(frontend: &Frontend, token: &str) -> Result<Value> {
     let answer = frontend.mcp(Era::Modern).with(Door::Bearer, token).call("whoami", json!({})).await?;
     Ok(serde_json::from_str(&answer.tool_text()?)?)
 }
@@ -205,6 +206,14 @@ async fn checklist_30_callback_without_code_or_state_is_refused(world: &Shared) 
 async fn checklist_30_wrong_state_is_refused(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let (frontend, stub) = world.stubbed(&database).await?;
+    refuse_wrong_states(&database, &frontend).await?;
+    assert_eq!(stub.token_requests(), Vec::<String>::new(), "no code is redeemed before the state holds");
+    refuse_wrong_states(&database, &world.frontend(&database).await?).await?;
+    let workos = world.workos().await?.configure(world.settings(&database)?).start().await?;
+    refuse_wrong_states(&database, &workos).await
+}
+
+async fn refuse_wrong_states(database: &Database<'_>, frontend: &Frontend) -> Result<()> {
     let changes: [fn(&str) -> String; 5] = [
         |_| "wrong".to_owned(),
         |_| String::new(),
@@ -224,9 +233,8 @@ async fn checklist_30_wrong_state_is_refused(world: &Shared) -> Result<()> {
             let value = if key == "state" { change(&value) } else { value };
             callback.query_pairs_mut().append_pair(&key, &value);
         }
-        assert_refused(&database, &browser.step(callback.as_str()).await?).await?;
+        assert_refused(database, &browser.step(callback.as_str()).await?).await?;
     }
-    assert_eq!(stub.token_requests(), Vec::<String>::new(), "no code is redeemed before the state holds");
     Ok(())
 }
 

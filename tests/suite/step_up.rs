@@ -17,7 +17,7 @@ pub fn tests(world: &Shared) -> Trials {
     world::tests![world;
         checklist_40_tool_names_the_whole_set_of_scopes_it_needs,
         checklist_40_authorizing_for_more_widens_the_same_session,
-        fifty_parallel_redemptions_that_widen_leave_one_session,
+        redemption_that_widens_beside_fifty_refreshes_leaves_one_session,
         widening_is_of_one_browser_user_and_client,
     ]
 }
@@ -98,7 +98,7 @@ async fn checklist_40_authorizing_for_more_widens_the_same_session(world: &Share
     assert_good(&url, &next, "alice@example.com").await
 }
 
-async fn fifty_parallel_redemptions_that_widen_leave_one_session(world: &Shared) -> Result<()> {
+async fn redemption_that_widens_beside_fifty_refreshes_leaves_one_session(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let (site, _stub) = world.site(&database, 2).await?;
     let client = Client::register(site.url(), LOOPBACK).await?;

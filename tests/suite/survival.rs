@@ -103,9 +103,9 @@ async fn acknowledged_changes_outlive_a_crash(world: &Shared) -> Result<()> {
         cluster.stop(Stop::Kill)?;
         cluster.resume().await?;
         let auth = database.auth().await?;
-        assert_eq!(status(&auth, &kept.token).await?, "active", "I4");
-        assert_eq!(status(&auth, &revoked.token).await?, "revoked", "I2");
-        assert_eq!(status(&auth, &successor).await?, "active", "I4");
+        assert_eq!(status(&auth, &kept.token).await?, "active", "an acknowledged sign-in survives");
+        assert_eq!(status(&auth, &revoked.token).await?, "revoked", "a revocation survives");
+        assert_eq!(status(&auth, &successor).await?, "active", "an acknowledged refresh survives");
         let row = auth.query_one("SELECT state->>'step' FROM mcp.lookup_session($1)", &[&kept.token]).await?;
         assert_eq!(row.get::<_, String>(0), "1");
         let live: i64 = database
@@ -118,7 +118,7 @@ async fn acknowledged_changes_outlive_a_crash(world: &Shared) -> Result<()> {
             )
             .await?
             .get(0);
-        ensure!(live <= 1, "I1: {live} live refresh tokens of one session");
+        ensure!(live <= 1, "{live} live refresh tokens of one session");
     }
     world.keep_log(&cluster)?;
     Ok(())
@@ -259,7 +259,7 @@ async fn frontend_finishes_what_it_began_when_told_to_stop(world: &Shared) -> Re
     let (frontend, _stub) = world.stubbed(&database).await?;
     let token = sign_in(&frontend, "alice@example.com").await?;
     let client = frontend.mcp(Era::Modern).with(Door::Bearer, &token);
-    let call = tokio::spawn(async move { client.call("sleep", json!({"seconds": 1.0})).await });
+    let call = tokio::spawn(async move { client.call("sleep", json!({"seconds": 4})).await });
     let superuser = database.superuser().await?;
     wait_until("the tool to sleep", Duration::from_secs(10), || async {
         let row = superuser
@@ -343,6 +343,7 @@ async fn worker_cleans_up_and_restarts(world: &Shared) -> Result<()> {
     let database = cluster.database().await?;
     assert_eq!(database.name(), "test_0");
     let (auth, superuser) = (database.auth().await?, database.superuser().await?);
+    let elsewhere = cluster.database().await?.superuser().await?;
     let worker = || async {
         let row = superuser
             .query_opt("SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'mcp_sessions%' AND datname = 'test_0'", &[])
@@ -351,6 +352,14 @@ async fn worker_cleans_up_and_restarts(world: &Shared) -> Result<()> {
     };
     for round in 0..2 {
         let pid = tests::wait::wait_for("the worker to run", RECOVERY, worker).await?;
+        wait_until("its status", RECOVERY, || async {
+            let row = superuser.query_one("SELECT running, pid FROM mcp.worker_status()", &[]).await?;
+            Ok(row.get::<_, bool>(0) && row.get::<_, Option<i32>>(1) == Some(pid))
+        })
+        .await?;
+        let row = elsewhere.query_one("SELECT running, detail FROM mcp.worker_status()", &[]).await?;
+        let (running, detail): (bool, &str) = (row.get(0), row.get(1));
+        ensure!(!running && detail.contains("test_0"), "elsewhere it says where: {detail}");
         let living = NewSession::of("living").create(&auth).await?;
         let ended = NewSession::of("ended").create(&auth).await?;
         superuser
@@ -374,7 +383,7 @@ async fn worker_cleans_up_and_restarts(world: &Shared) -> Result<()> {
             .await?;
         }
     }
-    drop((auth, superuser));
+    drop((auth, superuser, elsewhere));
     tokio::task::block_in_place(|| cluster.stop(Stop::Fast))
         .context("a running worker must not hold up a stop")?;
     world.keep_log(&cluster)?;

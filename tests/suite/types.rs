@@ -478,7 +478,7 @@ async fn types_over_http(world: &Shared) -> Result<()> {
         .collect();
     make_tools(&database, &rows).await?;
     let auth = database.auth().await?;
-    let session = NewSession::of("alice").at(&format!("{}/mcp/v1", frontend.url())).create(&auth).await?;
+    let session = NewSession::of("alice").at(&frontend.resource()).create(&auth).await?;
     for era in [Era::Modern, Era::Legacy] {
         let client = frontend.mcp(era).with(Door::Bearer, &session.token);
         let listed = client.request("tools/list", json!({})).await?.result()?;

@@ -38,12 +38,15 @@ pub struct World {
     _temporary: Option<TempDir>,
     kept: Mutex<u32>,
     looked: AtomicUsize,
+    frontends: AtomicUsize,
+    whole: bool,
     // Last: the parts above end while their runtime still runs.
     runtime: Runtime,
 }
 
 impl World {
-    pub fn new() -> Result<Self> {
+    /// `whole`: whether every test runs.
+    pub fn new(whole: bool) -> Result<Self> {
         let (logs, temporary) = match std::env::var_os("MCP_TEST_LOGS") {
             Some(directory) => {
                 std::fs::create_dir_all(&directory)?;
@@ -62,6 +65,8 @@ impl World {
             _temporary: temporary,
             kept: Mutex::new(0),
             looked: AtomicUsize::new(0),
+            frontends: AtomicUsize::new(0),
+            whole,
             runtime: tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build()?,
         })
     }
@@ -103,7 +108,7 @@ impl World {
 
     /// The same for more than one test; nobody looks into its connections.
     pub async fn lasting_frontend(&self, database: &Database<'_>) -> Result<Frontend> {
-        let settings = Settings::new(database, &self.logs)?;
+        let settings = self.logged(database)?;
         self.oidc().await?.register(settings).await?.start().await
     }
 
@@ -127,11 +132,19 @@ impl World {
         let cluster = database.cluster();
         let tap = Tap::loopback(cluster)?;
         let url = |login| cluster.url_at(tap.port(), login, database.name());
-        let settings = Settings::new(database, &self.logs)?
+        let settings = self
+            .logged(database)?
             .set("DATABASE_URL", &url("mcp_frontend_auth"))
             .set("MCP_EXEC_DATABASE_URL", &url("mcp_frontend_exec"));
         watch(tap);
         Ok(settings)
+    }
+
+    /// Every other one logs in the other format, so that the search at the end reads both.
+    fn logged(&self, database: &Database<'_>) -> Result<Settings> {
+        let settings = Settings::new(database, &self.logs)?;
+        let other = self.frontends.fetch_add(1, Ordering::Relaxed) % 2 == 1;
+        Ok(if other { settings.set("MCP_LOG_FORMAT", "json") } else { settings })
     }
 
     /// Where the logs are kept.
@@ -142,6 +155,11 @@ impl World {
     /// How many connections of programs were looked into for what they left there.
     pub fn looked(&self) -> usize {
         self.looked.load(Ordering::Relaxed)
+    }
+
+    /// Whether every test runs, and not a few that were asked for.
+    pub fn whole(&self) -> bool {
+        self.whole
     }
 
     /// Copies the log of a cluster of one test before it goes.

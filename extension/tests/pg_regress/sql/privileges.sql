@@ -15,6 +15,15 @@ SELECT a.grantee::regrole, attrelid::regclass, string_agg(attname, ' ' ORDER BY 
 -- Every table is ours, has row level security, and has it against its owner too.
 SELECT relname, relowner::regrole, relrowsecurity, relforcerowsecurity FROM pg_class
  WHERE relnamespace = 'mcp'::regnamespace AND relkind IN ('r', 'p') ORDER BY 1;
+-- Which rows of them, to whom.
+SELECT polrelid::regclass, polname, polcmd, polpermissive, p.roles,
+       'using ' || pg_get_expr(polqual, polrelid), 'check ' || pg_get_expr(polwithcheck, polrelid)
+  FROM pg_policy
+  JOIN pg_class AS c ON c.oid = polrelid AND c.relnamespace = 'mcp'::regnamespace
+ CROSS JOIN LATERAL (SELECT string_agg(CASE role WHEN 0 THEN 'PUBLIC' ELSE role::regrole::text END, ' '
+                                       ORDER BY role::regrole::text COLLATE "C")
+                       FROM unnest(polroles) AS role) AS p (roles)
+ ORDER BY c.relname COLLATE "C", polname COLLATE "C";
 -- A function that runs as its owner is owned by mcp_owner and pins its search path.
 SELECT count(*) > 0, bool_and(proowner = 'mcp_owner'::regrole), bool_and(proconfig @> '{"search_path=pg_catalog, pg_temp"}')
   FROM pg_proc WHERE pronamespace = 'mcp'::regnamespace AND prosecdef;

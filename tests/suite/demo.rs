@@ -1,0 +1,107 @@
+//! The scripts below `sql/`: the demo and the logins as the README has them run, and the set-up in one piece.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tests::browser::Browser;
+use tests::checkout;
+use tests::cluster::{Cluster, Options};
+use tests::frontend::Settings;
+use tests::idp::stub::StubProvider;
+use tests::ledger;
+use tests::mcp::{Door, Era};
+
+use crate::world::{self, Shared, Trials};
+
+pub fn tests(world: &Shared) -> Trials {
+    world::tests![world; demo_runs_twice_and_does_what_the_readme_says, set_up_is_made_of_its_parts]
+}
+
+fn script(name: &str) -> Result<String> {
+    let path = checkout::root().join("sql").join(name);
+    std::fs::read_to_string(&path).with_context(|| path.display().to_string())
+}
+
+/// Runs a script with `psql -f` as often as anybody likes, the passwords in the environment.
+fn psql(cluster: &Cluster, database: &str, name: &str, password: &str) -> Result<()> {
+    // Copied: the checkout may be where the user postgres cannot read.
+    let copy = cluster.directory().join(name);
+    std::fs::write(&copy, script(name)?)?;
+    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o644))?;
+    let mut psql = cluster.program("psql", database);
+    psql.command()
+        .args(["-X", "-v", "ON_ERROR_STOP=1", "-f"])
+        .arg(&copy)
+        .envs([("MCP_AUTH_PASSWORD", password), ("MCP_EXEC_PASSWORD", password)]);
+    psql.run()?;
+    Ok(())
+}
+
+async fn demo_runs_twice_and_does_what_the_readme_says(world: &Shared) -> Result<()> {
+    let cluster = Cluster::start(&Options::default()).await?;
+    // Of the suite's own database only its place in the settings is used.
+    let suite = cluster.database().await?;
+    let name = "demo";
+    let postgres = cluster.superuser("postgres").await?;
+    postgres.batch_execute(&format!("CREATE DATABASE {name}")).await?;
+    let superuser = cluster.superuser(name).await?;
+    superuser.batch_execute("CREATE EXTENSION mcp_sessions").await?;
+    // Another than the logins of the suite have, so that it is the script's that holds.
+    let password = uuid::Uuid::new_v4().simple().to_string();
+    ledger::record("database password", &password);
+    for _ in 0..2 {
+        for script in ["logins.sql", "demo.sql"] {
+            tokio::task::block_in_place(|| psql(&cluster, name, script, &password)).context(script)?;
+        }
+    }
+    let url = |login: &str| format!("postgresql://{login}:{password}@127.0.0.1:{}/{name}", cluster.port());
+    let stub = StubProvider::start().await?;
+    let settings = Settings::new(&suite, world.logs())?
+        .set("DATABASE_URL", &url("mcp_frontend_auth"))
+        .set("MCP_EXEC_DATABASE_URL", &url("mcp_frontend_exec"));
+    let frontend = stub.oidc(settings).start().await?;
+    let alice = Browser::new().sign_in(&frontend.url(), "alice@example.com").await?.token;
+    let bob = Browser::new().sign_in(&frontend.url(), "bob@example.com").await?.token;
+    let rows = async |door: Door, token: &str, tool: &str, arguments: Value| {
+        let answer = frontend.mcp(Era::Modern).with(door, token).call(tool, arguments).await?;
+        answer.tool_text()?;
+        let rows = answer.result()?["structuredContent"]["rows"].take();
+        let rows = rows.as_array().with_context(|| answer.text.clone())?.clone();
+        Ok::<Vec<Value>, anyhow::Error>(rows.into_iter().map(|mut row| row["body"].take()).collect())
+    };
+    for (door, body) in [(Door::Header, "Buy MILK"), (Door::Bearer, "Call Bob")] {
+        let client = frontend.mcp(Era::Modern).with(door, &alice);
+        ensure!(client.call("add_note", json!({"body": body})).await?.tool_text()?.contains(body));
+    }
+    for door in [Door::Header, Door::Bearer] {
+        assert_eq!(rows(door, &alice, "list_notes", json!({})).await?, ["Call Bob", "Buy MILK"]);
+        assert_eq!(rows(door, &alice, "search_notes", json!({"query": "milk"})).await?, ["Buy MILK"]);
+        assert_eq!(rows(door, &alice, "search_notes", json!({"query": "BOB"})).await?, ["Call Bob"]);
+        assert_eq!(rows(door, &bob, "list_notes", json!({})).await?, Vec::<Value>::new());
+        assert_eq!(rows(door, &bob, "search_notes", json!({"query": "milk"})).await?, Vec::<Value>::new());
+    }
+    drop(frontend);
+    world.keep_log(&cluster)?;
+    Ok(())
+}
+
+async fn set_up_is_made_of_its_parts(_: &Shared) -> Result<()> {
+    let whole = script("setup_all_mcp_sessions.sql")?;
+    let mut rest = whole.as_str();
+    for part in
+        ["create_mcp_sessions_table.sql", "create_session_rls_policies.sql", "check_mcp_sessions_table.sql"]
+    {
+        let text = script(part)?;
+        let (_, after) = rest.split_once(text.trim_end()).with_context(|| {
+            format!("sql/setup_all_mcp_sessions.sql no longer contains sql/{part} as it is")
+        })?;
+        rest = after;
+    }
+    ensure!(rest.trim().is_empty(), "sql/setup_all_mcp_sessions.sql has something more: {rest}");
+    let head: BTreeSet<_> =
+        whole.lines().take_while(|line| !line.is_empty()).map(|line| &line[..2]).collect();
+    assert_eq!(head, BTreeSet::from(["--"]), "before the first part it has its own head alone");
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! The clean-up worker: what it leaves for how long, and what may be dropped under it.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use tests::cluster::{Cluster, Options};
+use tests::session::{NewSession, Session, status};
+use tests::wait::wait_until;
+use tokio_postgres::Client;
+
+use crate::world::{self, Shared, Trials};
+
+/// A worker that ended starts again after five seconds.
+const SOON: Duration = Duration::from_secs(60);
+
+pub fn tests(world: &Shared) -> Trials {
+    world::tests![world;
+        worker_leaves_what_has_just_ended,
+        worker_outlives_its_extension_and_its_database,
+    ]
+}
+
+fn options() -> Options {
+    Options::default().set("mcp.database", "test_0").set("mcp.cleanup_interval", "1")
+}
+
+/// A session that ended this long ago, as did everything that the audit log says of it.
+async fn ended(auth: &Client, superuser: &Client, subject: &str, ago: &str) -> Result<Session> {
+    let session = NewSession::of(subject).create(auth).await?;
+    let sessions = "UPDATE mcp.sessions SET created_at = created_at - interval '2 days',
+                           expires_at = clock_timestamp() - $2::text::interval WHERE session_id = $1";
+    let audit_log =
+        "UPDATE mcp.audit_log SET at = clock_timestamp() - $2::text::interval WHERE session_id = $1";
+    for statement in [sessions, audit_log] {
+        assert_eq!(superuser.execute(statement, &[&session.id, &ago]).await?, 1);
+    }
+    Ok(session)
+}
+
+async fn worker_leaves_what_has_just_ended(world: &Shared) -> Result<()> {
+    let cluster =
+        Cluster::start(&options().set("mcp.retention", "1h").set("mcp.audit_retention", "1h")).await?;
+    let database = cluster.database().await?;
+    let (auth, superuser) = (database.auth().await?, database.superuser().await?);
+    let late = ended(&auth, &superuser, "late", "30 minutes").await?;
+    let gone = ended(&auth, &superuser, "gone", "2 hours").await?;
+    wait_until("the worker to delete what ended long ago", SOON, || async {
+        Ok(status(&auth, &gone.token).await? == "unknown")
+    })
+    .await?;
+    for _ in 0..2 {
+        let row = superuser.query_one("SELECT last_run::text FROM mcp.worker_status()", &[]).await?;
+        let last: String = row.get(0);
+        wait_until("another pass of the worker", SOON, || async {
+            let statement = "SELECT last_run::text <> $1 FROM mcp.worker_status()";
+            Ok(superuser.query_one(statement, &[&last]).await?.get(0))
+        })
+        .await?;
+    }
+    assert_eq!(status(&auth, &late.token).await?, "expired");
+    let rows = superuser.query("SELECT session_id FROM mcp.audit_log", &[]).await?;
+    let audited: Vec<uuid::Uuid> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(audited, [late.id]);
+    // Who calls the function wants them gone at once.
+    auth.query_one("SELECT mcp.cleanup_expired_sessions()", &[]).await?;
+    assert_eq!(status(&auth, &late.token).await?, "unknown");
+    world.keep_log(&cluster)?;
+    Ok(())
+}
+
+async fn worker_outlives_its_extension_and_its_database(world: &Shared) -> Result<()> {
+    let cluster = Cluster::start(&options().set("mcp.retention", "0")).await?;
+    let postgres = cluster.superuser("postgres").await?;
+    let started = "SELECT pg_postmaster_start_time()::text";
+    let start: String = postgres.query_one(started, &[]).await?.get(0);
+    let cleans_up = async |what: &str| {
+        let (auth, superuser) =
+            (cluster.login("mcp_frontend_auth", "test_0").await?, cluster.superuser("test_0").await?);
+        let over = ended(&auth, &superuser, what, "1 second").await?;
+        wait_until(&format!("the worker to clean up, {what}"), SOON, || async {
+            Ok(status(&auth, &over.token).await? == "unknown")
+        })
+        .await
+    };
+    {
+        let database = cluster.database().await?;
+        assert_eq!(database.name(), "test_0");
+        cleans_up("first").await?;
+        let superuser = database.superuser().await?;
+        for round in 0..3 {
+            superuser.batch_execute("DROP EXTENSION mcp_sessions CASCADE").await?;
+            if round > 0 {
+                // It looks for the extension, and finds none.
+                let worker =
+                    "SELECT state_change FROM pg_stat_activity WHERE backend_type LIKE 'mcp_sessions%'";
+                let worker = format!("SELECT max(state_change)::text FROM ({worker}) AS w");
+                let before: Option<String> = postgres.query_one(&worker, &[]).await?.get(0);
+                wait_until("a pass without the extension", SOON, || async {
+                    let now: Option<String> = postgres.query_one(&worker, &[]).await?.get(0);
+                    Ok(now.is_some() && now != before)
+                })
+                .await?;
+            }
+            superuser.batch_execute("CREATE EXTENSION mcp_sessions").await?;
+            cleans_up("with the extension made anew").await?;
+        }
+    }
+    postgres.batch_execute("DROP DATABASE test_0 WITH (FORCE)").await?;
+    wait_until("the worker to miss its database", SOON, || async {
+        let log = String::from_utf8_lossy(&std::fs::read(cluster.log())?).into_owned();
+        Ok(log.contains("database \"test_0\" does not exist"))
+    })
+    .await?;
+    postgres.batch_execute("CREATE DATABASE test_0").await?;
+    cluster.superuser("test_0").await?.batch_execute("CREATE EXTENSION mcp_sessions").await?;
+    cleans_up("in a database made anew").await?;
+    let now: String = postgres.query_one(started, &[]).await?.get(0);
+    assert_eq!(now, start);
+    let log = String::from_utf8_lossy(&std::fs::read(cluster.log())?).into_owned();
+    ensure!(!log.contains("was terminated by signal"), "a process crashed");
+    ensure!(!log.contains("cache lookup failed"), "a process kept what was dropped");
+    world.keep_log(&cluster)?;
+    Ok(())
+}
