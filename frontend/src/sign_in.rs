@@ -309,7 +309,7 @@ fn redirect_target(app: &App, text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
-/// Expires the session cookie of a browser that signed out.
+/// Expires the session cookie of a browser that signed out, or whose session has ended.
 pub fn forget_session(app: &App, response: &mut Response<Body>) -> Result<(), Fault> {
     cookie::set(app, response, SESSION_COOKIE, "", 0)
 }
