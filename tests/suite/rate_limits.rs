@@ -7,7 +7,7 @@ use tests::database::Database;
 use tests::frontend::{Frontend, Settings};
 use tests::idp::stub::StubProvider;
 use tests::mcp::{Door, Era};
-use tests::oauth::unheard_of;
+use tests::oauth::{unheard_of, with_another_secret};
 use tests::session::NewSession;
 use tests::wait::wait_until;
 use tokio::task::JoinSet;
@@ -242,8 +242,7 @@ async fn checklist_19_guessing_is_slowed_down(world: &Shared) -> Result<()> {
         async move { client.header("x-forwarded-for", address).call("whoami", json!({})).await }
     };
     // The session's public id with a secret that is made up; a token of no session; and one that is right.
-    let guess = format!("{}{}", &session.token[..28], "A".repeat(session.token.len() - 28));
-    let stranger = session.token.replace(&session.token[5..27], &"1".repeat(22));
+    let (guess, stranger) = (with_another_secret(&session.token), unheard_of("mcps"));
     assert_eq!(call(session.token.clone(), "203.0.113.7").await?.status, StatusCode::OK);
     let mut refused = 0;
     let mut held_back = None;

@@ -426,7 +426,7 @@ mod tests {
 
     fn page(app: &App, mine: &MySessions, notice: Option<Notice>) -> String {
         use http_body_util::BodyExt;
-        let token = SessionToken::parse(&format!("mcps_{}_{}", "a".repeat(22), "s".repeat(50))).unwrap();
+        let token = SessionToken::parse(&crate::token::tests::token(&"a".repeat(22))).unwrap();
         let visitor = Visitor { token, sessions: &app.page_sessions };
         let body = visitor.show(app, mine, notice).unwrap().into_body();
         let bytes = futures_util::FutureExt::now_or_never(body.collect()).unwrap().unwrap().to_bytes();
