@@ -36,6 +36,7 @@ pub fn tests(world: &Shared) -> Trials {
         wrong_settings_are_all_named_at_once,
         port_in_use_is_said_in_one_line,
         log_that_nobody_reads_stops_nothing,
+        frontend_that_is_busy_is_ready,
     ]
 }
 
@@ -448,5 +449,32 @@ async fn log_that_nobody_reads_stops_nothing(world: &Shared) -> Result<()> {
         ensure!(status.success(), "reader gone: {gone}: {status}");
         drop(reader);
     }
+    Ok(())
+}
+
+async fn frontend_that_is_busy_is_ready(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let provider = StubProvider::start().await?;
+    let frontend = provider.oidc(world.settings(&database)?.set("MCP_POOL_SIZE", "1")).start().await?;
+    let session = NewSession::of("alice")
+        .at(&format!("{}/mcp/v1", frontend.url()))
+        .create(&database.auth().await?)
+        .await?;
+    let superuser = database.superuser().await?;
+    superuser.batch_execute("BEGIN; LOCK mcp.sessions").await?;
+    let look_up = reqwest::Client::new().get(format!("{}/auth/session", frontend.url()));
+    let waiting = tokio::spawn(look_up.bearer_auth(&session.token).send());
+    let watcher = database.superuser().await?;
+    wait_until("the only connection to be in use", RECOVERY, || async {
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'mcp_frontend_auth' \
+                     AND datname = current_database() AND wait_event_type = 'Lock'";
+        Ok(watcher.query_one(waits, &[]).await?.get::<_, i64>(0) == 1)
+    })
+    .await?;
+    let ready = reqwest::get(format!("{}/ready", frontend.admin_url())).await?;
+    let status = ready.status();
+    ensure!(status == StatusCode::OK, "{status} {}", ready.text().await?);
+    superuser.batch_execute("COMMIT").await?;
+    assert_eq!(waiting.await??.status(), StatusCode::OK);
     Ok(())
 }
