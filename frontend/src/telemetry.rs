@@ -43,7 +43,7 @@ impl Drop for Log {
     fn drop(&mut self) {
         let guard = self.0.take();
         // The guard prints a complaint when the lines do not go, and whoever does not read them may not read that either.
-        let (written, wait) = mpsc::channel::<()>();
+        let (written, wait) = mpsc::sync_channel::<()>(0);
         thread::spawn(move || {
             drop(guard);
             drop(written);
