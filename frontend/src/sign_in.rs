@@ -31,7 +31,8 @@ use crate::{
 
 /// How long the browser keeps the secret of a sign-in, in seconds; the database decides how long it is of use.
 pub const COOKIE_MAX_AGE: u32 = 600;
-const LONGEST_HINT: usize = 320;
+/// The longest hint at who signs in that is passed on: as long as any address of mail.
+pub const LONGEST_HINT: usize = 320;
 const LONGEST_USER_AGENT: usize = 256;
 
 /// What is kept of a sign-in between its two halves.
