@@ -3,7 +3,7 @@
 //! | route | |
 //! |---|---|
 //! | `/live` | 200 while the process serves |
-//! | `/ready` | 200 while the database answers and has an extension that fits; 503 with the reason otherwise |
+//! | `/ready` | 200 while the database answers and has an extension that fits, or is busy; 503 with the reason otherwise |
 //! | `/metrics` | Prometheus' text format |
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio::time;
 
 use crate::{
     app::App,
-    database::chain,
+    database::{DatabaseError, chain},
     respond::{self, Body},
     sessions::Sessions,
 };
@@ -56,10 +56,12 @@ async fn readiness(app: &App) -> Response<Body> {
     }
 }
 
-/// The extension's version where both logins reach one that fits; otherwise the reason, in a sentence.
-pub async fn check(sessions: &Sessions) -> Result<String, String> {
+/// The extension's version where both logins reach one that fits; otherwise the reason, in a sentence. No version where every
+/// connection is in use: to send the requests elsewhere would only make others as busy.
+pub async fn check(sessions: &Sessions) -> Result<Option<String>, String> {
     let versions = match time::timeout(PROBE, sessions.versions()).await {
         Err(_) => return Err("the database does not answer".into()),
+        Ok(Err(DatabaseError::Exhausted)) => return Ok(None),
         Ok(Err(error)) => return Err(chain(&error)),
         Ok(Ok(versions)) => versions,
     };
@@ -70,7 +72,7 @@ pub async fn check(sessions: &Sessions) -> Result<String, String> {
         ));
     }
     if fits(&versions.auth) {
-        Ok(versions.auth)
+        Ok(Some(versions.auth))
     } else {
         Err(format!(
             "the extension is {}, this frontend is {OURS}: ALTER EXTENSION mcp_sessions UPDATE, or upgrade",

@@ -114,7 +114,8 @@ mod tests {
     use super::*;
 
     fn key(secret: &str, id: &str) -> Key {
-        let token = SessionToken::parse(&format!("mcps_{}_{}", "a".repeat(22), secret.repeat(50))).unwrap();
+        let body = format!("mcps_{}_{}", "a".repeat(22), secret.repeat(44));
+        let token = SessionToken::parse(&crate::token::tests::with_checksum(&body)).unwrap();
         Key::of(&token, "client", id)
     }
 

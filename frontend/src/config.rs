@@ -15,7 +15,9 @@ use http::HeaderValue;
 use secrecy::SecretString;
 use url::{Host, Url};
 
-use crate::{authorization_server::redirect::RedirectUri, database::Target, proxies::Network};
+use crate::{
+    authorization_server::redirect::RedirectUri, database::Target, gate::has_usable_port, proxies::Network,
+};
 
 /// Where settings come from; tests pass a table instead of the process' environment.
 pub trait Environment {
@@ -457,7 +459,7 @@ fn parse_scheme(text: &str) -> Result<String, String> {
 fn parse_host(text: &str) -> Result<String, String> {
     let authority: http::uri::Authority =
         text.parse().map_err(|_| "must be a host name, or host:port".to_owned())?;
-    if authority.as_str().contains('@') {
+    if authority.as_str().contains('@') || !has_usable_port(&authority) {
         return Err("must be a host name, or host:port".into());
     }
     Ok(text.to_ascii_lowercase())
@@ -554,6 +556,8 @@ pub mod tests {
             ("MCP_ALLOWED_ORIGINS", "https://app.example.com/"),
             ("MCP_ALLOWED_ORIGINS", "*"),
             ("MCP_ALLOWED_HOSTS", "a b"),
+            ("MCP_ALLOWED_HOSTS", "mcp.example.com:84443"),
+            ("MCP_ALLOWED_HOSTS", "mcp.example.com:"),
             ("MCP_REQUEST_TIMEOUT", "NaN"),
             ("MCP_SESSION_TTL_HOURS", "1e300"),
             ("MCP_MAX_BODY_BYTES", "12"),

@@ -1,7 +1,7 @@
 //! The cookies that this server sets: names, attributes, nothing else.
 //!
-//! `HttpOnly`, `SameSite=Lax`, `Path=/` and no `Domain` on each of them. Over https also `Secure`, and a name with
-//! `__Host-` in front, so that no other host and no page without TLS can plant one.
+//! `HttpOnly`, `SameSite=Lax`, `Path=/` and no `Domain` on each of them. Over https also `Secure`, and, but for the session
+//! cookie, a name with `__Host-` in front, so that no other host and no page without TLS can plant one.
 
 use http::{HeaderMap, HeaderValue, Response, header};
 
@@ -52,7 +52,8 @@ pub fn set(
 }
 
 fn full_name(app: &App, name: &str) -> String {
-    // The session cookie's name is part of the HTTP contract; Secure protects it as well.
+    // The session cookie's name is part of the HTTP contract. So a sibling subdomain can plant one, and have the browser act
+    // as somebody else; MCP_COOKIE_DOOR is shut unless the operator opens it.
     let prefix =
         if app.public_url.is_https() && name != crate::credentials::SESSION_COOKIE { "__Host-" } else { "" };
     format!("{prefix}{name}")

@@ -36,24 +36,31 @@ pub enum CredentialFault {
 ///
 /// Another scheme than Bearer counts as none (RFC 6750 §3.1), and so does an empty value.
 pub fn extract(headers: &HeaderMap, cookie_door: bool) -> Result<Option<Credential>, CredentialFault> {
-    let bearer = single(headers, header::AUTHORIZATION)?.map(bearer).transpose()?.flatten();
-    let named = single(headers, SESSION_HEADER)?.filter(|value| !value.is_empty());
-    let mut texts: Vec<&str> = bearer.into_iter().chain(named).collect();
+    let mut texts = presented(headers)?;
     if cookie_door {
-        texts.extend(cookies(headers, SESSION_COOKIE));
+        texts.extend(cookies(headers, SESSION_COOKIE).map(|text| (header::COOKIE, text)));
     }
-    let Some(first) = texts.first() else { return Ok(None) };
-    if texts.iter().any(|text| text != first) {
+    let Some((door, first)) = texts.first() else { return Ok(None) };
+    if texts.iter().any(|(_, text)| text != first) {
         return Err(CredentialFault::Different);
     }
     if first.contains([' ', '\t', ',']) {
-        return Err(CredentialFault::Malformed(if bearer.is_some() {
-            header::AUTHORIZATION
-        } else {
-            SESSION_HEADER
-        }));
+        return Err(CredentialFault::Malformed(door.clone()));
     }
     Ok(Some(SessionToken::parse(first).map_or(Credential::NotAToken, Credential::Token)))
+}
+
+/// Whether a credential stands in a header of its own, where programs put theirs; browsers know cookies alone.
+pub fn is_presented(headers: &HeaderMap) -> bool {
+    presented(headers).is_ok_and(|texts| !texts.is_empty())
+}
+
+/// What stands in the headers that carry nothing but a credential, with the header's name.
+fn presented(headers: &HeaderMap) -> Result<Vec<(HeaderName, &str)>, CredentialFault> {
+    let bearer = single(headers, header::AUTHORIZATION)?.map(bearer).transpose()?.flatten();
+    let named = single(headers, SESSION_HEADER)?.filter(|value| !value.is_empty());
+    let bearer = bearer.map(|text| (header::AUTHORIZATION, text));
+    Ok(bearer.into_iter().chain(named.map(|text| (SESSION_HEADER, text))).collect())
 }
 
 /// Every value of the cookie `name`, in the order sent (RFC 6265 §5.4).
@@ -99,7 +106,7 @@ mod tests {
     use super::*;
 
     fn token(letter: &str) -> String {
-        format!("mcps_{}_{}", letter.repeat(22), letter.repeat(50))
+        crate::token::tests::token(&letter.repeat(22))
     }
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -138,10 +145,12 @@ mod tests {
             (&[("authorization", "Bearer")], false, Nobody),
             (&[("authorization", "Basic dXNlcjpwYXNz")], false, Nobody),
             (&[("authorization", "Bearer eyJhbGciOiJub25lIn0.e30.")], false, NotAToken),
-            (&[("authorization", &format!("Bearer {a},{b}"))], false, Fault(malformed())),
-            (&[("authorization", &format!("Bearer {a} {b}"))], false, Fault(malformed())),
-            (&[("authorization", &format!("Bearer\t{a}"))], false, Fault(malformed())),
-            (&[("authorization", "Bearer \u{e9}")], false, Fault(malformed())),
+            (&[("authorization", &format!("Bearer {a},{b}"))], false, malformed(header::AUTHORIZATION)),
+            (&[("authorization", &format!("Bearer {a} {b}"))], false, malformed(header::AUTHORIZATION)),
+            (&[("authorization", &format!("Bearer\t{a}"))], false, malformed(header::AUTHORIZATION)),
+            (&[("authorization", "Bearer \u{e9}")], false, malformed(header::AUTHORIZATION)),
+            (&[("x-mcp-session-id", "a,b")], true, malformed(SESSION_HEADER)),
+            (&[("cookie", "mcp_session_id=a,b")], true, malformed(header::COOKIE)),
             (
                 &[("authorization", &bearer_a), ("authorization", &bearer_a)],
                 false,
@@ -181,8 +190,21 @@ mod tests {
         }
     }
 
-    fn malformed() -> CredentialFault {
-        CredentialFault::Malformed(header::AUTHORIZATION)
+    fn malformed(door: HeaderName) -> Expect {
+        Fault(CredentialFault::Malformed(door))
+    }
+
+    #[test]
+    fn a_cookie_is_nothing_that_a_program_presents() {
+        for (pairs, expected) in [
+            (&[("authorization", "Bearer x")][..], true),
+            (&[("x-mcp-session-id", "x")], true),
+            (&[("authorization", "Basic dXNlcjpwYXNz")], false),
+            (&[("cookie", "mcp_session_id=x")], false),
+            (&[], false),
+        ] {
+            assert_eq!(is_presented(&headers(pairs)), expected, "{pairs:?}");
+        }
     }
 }
 
@@ -203,13 +225,13 @@ mod property {
     }
 
     fn value() -> impl Strategy<Value = String> {
-        let token = "mcps_[a-b]{22}_[a-b]{50}";
+        let token = || "[a-b]{22}".prop_map(|selector| crate::token::tests::token(&selector));
         prop_oneof![
             Just(String::new()),
             "(Bearer|bearer|Basic|Bearer\t) {0,2}"
-                .prop_flat_map(move |scheme| { token.prop_map(move |token| format!("{scheme}{token}")) }),
-            token,
-            token.prop_map(|token| format!("a=b; {SESSION_COOKIE}={token}")),
+                .prop_flat_map(move |scheme| { token().prop_map(move |token| format!("{scheme}{token}")) }),
+            token(),
+            token().prop_map(|token| format!("a=b; {SESSION_COOKIE}={token}")),
             "[ -~]{0,40}",
         ]
     }

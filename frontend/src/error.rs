@@ -4,7 +4,7 @@
 //! | SQLSTATE | status | code |
 //! |---|---|---|
 //! | none: the connection failed or broke | 503 | `database_unavailable` |
-//! | 08, 53, 57P, 58 | 503 | `database_unavailable` |
+//! | 08, 25 (a server that only reads), 53, 57P, 58 | 503 | `database_unavailable` |
 //! | 40 (serialization, deadlock) | 503 | `database_busy` |
 //! | 57014, 55P03 (cancelled, lock timeout) | 503 | `deadline_exceeded` |
 //! | 28, 3D, 3F, 42, 55, F0 (login, database, schema, function, privilege, set-up) | 503 | `database_not_ready` |
@@ -85,7 +85,7 @@ impl Challenge {
             }
             Self::Basic => "Basic realm=\"token\", charset=\"UTF-8\"".to_owned(),
         };
-        // A scope comes from the database, where its grammar is not enforced.
+        // A scope comes from the database, whose owner can set its checks aside.
         HeaderValue::from_str(&value).unwrap_or(HeaderValue::from_static("Bearer"))
     }
 }
@@ -345,7 +345,7 @@ fn by_sqlstate(state: &str) -> Fault {
     };
     match (state, state.get(..2).unwrap_or_default()) {
         ("57014" | "55P03", _) => Fault::deadline(),
-        (_, "08" | "53" | "57" | "58") => down(),
+        (_, "08" | "25" | "53" | "57" | "58") => down(),
         (_, "40") => slow("database_busy", "The database could not finish: try again."),
         (_, "28" | "3D" | "3F" | "42" | "55" | "F0") => Fault {
             retry_after: Some(30),
@@ -380,6 +380,7 @@ mod tests {
     fn sqlstates_map_to_statuses() {
         for (state, status, code) in [
             ("08006", 503, "database_unavailable"),
+            ("25006", 503, "database_unavailable"),
             ("53300", 503, "database_unavailable"),
             ("57P01", 503, "database_unavailable"),
             ("57P03", 503, "database_unavailable"),

@@ -95,7 +95,7 @@ impl Gate {
 }
 
 /// Whether what follows the name is a port or nothing: `Authority` lets any text pass there.
-fn has_usable_port(host: &Authority) -> bool {
+pub fn has_usable_port(host: &Authority) -> bool {
     host.port_u16().is_some() || host.as_str().ends_with(host.host())
 }
 

@@ -40,7 +40,7 @@ mod telemetry;
 mod token;
 mod user_agent;
 
-use std::{fmt::Display, io, net::SocketAddr, process::ExitCode, sync::Arc};
+use std::{io, net::SocketAddr, process::ExitCode, sync::Arc};
 
 use tokio::{
     net::TcpListener,
@@ -53,6 +53,7 @@ use crate::{
     app::App,
     config::{Config, ProcessEnvironment},
     server::{Limits, Shutdown},
+    telemetry::complain,
 };
 
 /// `EX_USAGE` of sysexits(3): the settings are wrong.
@@ -90,18 +91,16 @@ fn main() -> ExitCode {
         return ExitCode::from(BAD_SETTINGS);
     };
     let environment = ProcessEnvironment;
-    let logging = telemetry::start(&environment);
-    let (config, logging) = match (Config::read(&environment), logging) {
-        (Ok(config), Ok(())) => (config, ()),
-        (config, logging) => {
+    let (_log, config) = match (telemetry::start(&environment), Config::read(&environment)) {
+        (Ok(log), Ok(config)) => (log, config),
+        (log, config) => {
             for fault in config.err().map(|faults| faults.to_string()).iter().flat_map(|text| text.lines()) {
                 complain(fault);
             }
-            logging.err().into_iter().flatten().for_each(complain);
+            log.err().into_iter().flatten().for_each(complain);
             return ExitCode::from(BAD_SETTINGS);
         }
     };
-    let () = logging;
     let finished = runtime::Builder::new_multi_thread().enable_all().build().and_then(|runtime| {
         runtime.block_on(async {
             match command {
@@ -135,7 +134,7 @@ async fn run(config: Config) -> io::Result<()> {
     let stop = CancellationToken::new();
     tokio::spawn(app.changes.clone().follow(app.sessions.clone(), stop.clone()));
 
-    let public = server::serve(listener, limits, &app.metrics, shutdown.clone(), {
+    let public = server::serve(listener, limits, Some(&app.metrics), shutdown.clone(), {
         let app = app.clone();
         move |peer, request| {
             let app = app.clone();
@@ -145,8 +144,7 @@ async fn run(config: Config) -> io::Result<()> {
     let admin = async {
         let Some(listener) = admin_listener else { return };
         let app = app.clone();
-        let metrics = metrics::Metrics::new();
-        server::serve(listener, admin_limits, &metrics, shutdown.clone(), move |_, request| {
+        server::serve(listener, admin_limits, None, shutdown.clone(), move |_, request| {
             let app = app.clone();
             async move { admin::handle(&app, request).await }
         })
@@ -191,8 +189,4 @@ async fn report_readiness(app: Arc<App>) {
         Ok(extension) => tracing::info!(extension, "the database is ready"),
         Err(reason) => tracing::warn!(reason, "the database is not ready"),
     }
-}
-
-fn complain(what: impl Display) {
-    eprintln!("mcp-frontend: {what}");
 }

@@ -49,27 +49,27 @@ fn is_uuid(text: &str) -> bool {
     uuid::Uuid::try_parse(text).is_ok()
 }
 
-/// Standard error, redacted. The formatter writes each event whole, so that no secret is cut in two.
-#[derive(Clone, Copy)]
-pub struct RedactedStderr;
+/// A writer of logs, redacted. The formatter writes each event whole, so that no secret is cut in two.
+#[derive(Clone)]
+pub struct Redacted<W>(pub W);
 
-impl Write for RedactedStderr {
+impl<W: Write> Write for Redacted<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
-        io::stderr().lock().write_all(redact(&text).as_bytes())?;
+        self.0.write_all(redact(&text).as_bytes())?;
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().lock().flush()
+        self.0.flush()
     }
 }
 
-impl MakeWriter<'_> for RedactedStderr {
+impl<W: Write + Clone> MakeWriter<'_> for Redacted<W> {
     type Writer = Self;
 
     fn make_writer(&self) -> Self {
-        *self
+        self.clone()
     }
 }
 

@@ -38,7 +38,7 @@ use crate::{
     accept, account,
     app::{App, Peer},
     authorization_server::{authorize, metadata, register, revoke, token},
-    cors,
+    cookie, cors,
     credentials::{self, Credential},
     database,
     error::{Challenge, Fault, Kind},
@@ -168,17 +168,26 @@ pub async fn handle(app: &App, mut peer: Peer, request: Request<Incoming>) -> Re
         status: None,
         fault: None,
     };
-    let presented = matches!(credential, Ok(Some(Credential::Token(_))));
+    let presented = matches!(credential, Ok(Some(Credential::Token(_))))
+        || (route == Route::Sessions && cookie::token(app, request.headers(), cookie::ACCOUNT).is_some());
+    let has_cookie = app.cookie_door
+        && credentials::cookies(request.headers(), credentials::SESSION_COOKIE).next().is_some();
     let origin = request.headers().get(header::ORIGIN).cloned();
     let html = accept::prefers_html(request.headers()) && route.is_for_people();
 
-    let answered = contained(answer(app, &peer, route, request, credential, &line.id)).await;
+    let answering = answer(app, &peer, route, request, credential, presented, &line.id);
+    let answered = contained(answering).await;
     let mut response = answered.unwrap_or_else(|fault| refuse(app, route, fault, html, &line.id));
     line.fault = response.extensions_mut().remove::<Arc<Fault>>();
     line.status = Some(response.status());
-    if presented && line.fault.as_ref().is_some_and(|fault| fault.challenge == Some(Challenge::InvalidToken))
-    {
-        app.refused_limit.refused(peer.address.ip());
+    if line.fault.as_ref().is_some_and(|fault| fault.challenge == Some(Challenge::InvalidToken)) {
+        if presented {
+            app.refused_limit.refused(peer.address.ip());
+        }
+        // A session ends long before its cookie, and every request would be refused until then.
+        if has_cookie && let Err(fault) = sign_in::forget_session(app, &mut response) {
+            tracing::error!(%fault, "cannot take a cookie away");
+        }
     }
     cors::expose(&app.gate, origin.as_ref(), &mut response);
     respond::harden(&mut response, app.public_url.is_https());
@@ -200,13 +209,14 @@ async fn answer(
     route: Route<'_>,
     request: Request<Incoming>,
     credential: Result<Option<Credential>, credentials::CredentialFault>,
+    presented: bool,
     request_id: &str,
 ) -> Result<Response<Body>, Fault> {
     if request.method() == Method::OPTIONS && route != Route::Nothing {
         return Ok(cors::preflight(&app.gate, request.headers(), route.methods()));
     }
     app.gate.check(request.uri(), request.headers())?;
-    if let Ok(Some(Credential::Token(_))) = credential {
+    if presented {
         app.refused_limit.admit(peer.address.ip())?;
     }
     let method = request.method().clone();

@@ -2,7 +2,7 @@
 //!
 //! HTTP/1.1 alone. A proxy in front speaks it, and what is not parsed cannot be parsed wrongly.
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -16,6 +16,7 @@ use tokio::{
     sync::Semaphore,
     time,
 };
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::{app::Peer, metrics::Metrics, respond::Body};
@@ -25,6 +26,9 @@ use crate::{app::Peer, metrics::Metrics, respond::Body};
 const HEAD: Duration = Duration::from_secs(75);
 /// The largest request head, in bytes: identity providers fill headers with tokens of many kilobytes.
 const LARGEST_HEAD: usize = 64 << 10;
+/// How long a client may take to read anything of an answer that is under way. Nothing is under way of a subscription that
+/// is silent.
+const WRITE: Duration = Duration::from_secs(60);
 /// A pause after a failed accept: out of file descriptors, trying again at once only burns the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a connection over the limit may take to read that it is one.
@@ -49,11 +53,12 @@ pub struct Shutdown {
     pub cut: CancellationToken,
 }
 
-/// Serves `listener` until it is to drain, then until the last request ended, the grace is over, or it is cut.
+/// Serves `listener` until it is to drain, then until the last request ended, the grace is over, or it is cut. Its
+/// connections are counted in `metrics`.
 pub async fn serve<H, F>(
     listener: TcpListener,
     limits: Limits,
-    metrics: &Metrics,
+    metrics: Option<&Metrics>,
     shutdown: Shutdown,
     handler: H,
 ) where
@@ -75,7 +80,9 @@ pub async fn serve<H, F>(
             () = shutdown.drain.cancelled() => break,
         };
         let Ok(permit) = connections.clone().try_acquire_owned() else {
-            metrics.turned_away.inc();
+            if let Some(metrics) = metrics {
+                metrics.turned_away.inc();
+            }
             tokio::spawn(turn_away(stream));
             continue;
         };
@@ -84,13 +91,17 @@ pub async fn serve<H, F>(
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
         let connection = graceful.watch(connection(stream, address, handler.clone()));
-        let open = metrics.connections.clone();
-        open.inc();
+        let open = metrics.map(|metrics| metrics.connections.clone());
+        if let Some(open) = &open {
+            open.inc();
+        }
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended badly");
             }
-            open.dec();
+            if let Some(open) = open {
+                open.dec();
+            }
             drop(permit);
         });
     }
@@ -108,7 +119,7 @@ fn connection<H, F>(
     address: SocketAddr,
     handler: H,
 ) -> http1::Connection<
-    TokioIo<TcpStream>,
+    TokioIo<Pin<Box<TimeoutStream<TcpStream>>>>,
     impl hyper::service::HttpService<Incoming, ResBody = Body, Error = std::convert::Infallible, Future: Send>,
 >
 where
@@ -119,11 +130,13 @@ where
         let answer = handler(Peer { address }, request);
         async move { Ok(answer.await) }
     });
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE));
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(LARGEST_HEAD)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Box::pin(stream)), service)
 }
 
 async fn turn_away(mut stream: TcpStream) {
@@ -155,6 +168,26 @@ mod tests {
         // The clock goes on by itself when nothing else can.
         let (refused, elapsed) = time::timeout(HEAD * 2, accepted).await.expect("it stays open").unwrap();
         assert!(refused && elapsed >= HEAD, "{elapsed:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_reads_ends_its_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let accepted = tokio::spawn(async move {
+            let (stream, address) = listener.accept().await.unwrap();
+            // More than the two ends of a connection keep of what is not read.
+            let answer = |_, _| async {
+                crate::respond::text(http::StatusCode::OK, bytes::Bytes::from(vec![b'a'; 64 << 20]))
+            };
+            let begun = time::Instant::now();
+            let ended = connection(stream, address, answer).await;
+            (ended.is_err(), begun.elapsed())
+        });
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let (refused, elapsed) = time::timeout(WRITE * 2, accepted).await.expect("it stays open").unwrap();
+        assert!(refused && elapsed >= WRITE, "{elapsed:?}");
     }
 
     #[test]

@@ -31,7 +31,8 @@ use crate::{
 
 /// How long the browser keeps the secret of a sign-in, in seconds; the database decides how long it is of use.
 pub const COOKIE_MAX_AGE: u32 = 600;
-const LONGEST_HINT: usize = 320;
+/// The longest hint at who signs in that is passed on: as long as any address of mail.
+pub const LONGEST_HINT: usize = 320;
 const LONGEST_USER_AGENT: usize = 256;
 
 /// What is kept of a sign-in between its two halves.
@@ -309,7 +310,7 @@ fn redirect_target(app: &App, text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
-/// Expires the session cookie of a browser that signed out.
+/// Expires the session cookie of a browser that signed out, or whose session has ended.
 pub fn forget_session(app: &App, response: &mut Response<Body>) -> Result<(), Fault> {
     cookie::set(app, response, SESSION_COOKIE, "", 0)
 }

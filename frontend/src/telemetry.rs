@@ -1,21 +1,68 @@
 //! Logs: text or JSON on standard error, filtered by `MCP_LOG`, without secrets.
 
-use std::panic::{self, PanicHookInfo};
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    panic::{self, PanicHookInfo},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
+use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::{config::Environment, redact::RedactedStderr};
+use crate::{config::Environment, redact::Redacted};
 
 /// rmcp reports every request at `info`, every error that a client causes at `warn`, and every client that
 /// went away before its answer at `error`. What matters of these is in the access log.
 const DEFAULT_FILTER: &str = "info,rmcp=error,rmcp::service=off";
+
+/// How long the last lines may take to be written.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// The log, written by a thread of its own: a reader that stalls costs lines, and holds up nobody. Dropping it writes what
+/// is still to be written.
+pub struct Log(Option<WorkerGuard>);
+
+/// Standard error, whether or not anybody reads it: a log that is lost is no reason to stop.
+struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = io::stderr().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let guard = self.0.take();
+        // The guard prints a complaint when the lines do not go, and whoever does not read them may not read that either.
+        let (written, wait) = mpsc::sync_channel::<()>(0);
+        thread::spawn(move || {
+            drop(guard);
+            drop(written);
+        });
+        let _ = wait.recv_timeout(FLUSH);
+    }
+}
+
+/// Says why this process ends, in a line of its own.
+pub fn complain(what: impl Display) {
+    let _ = writeln!(io::stderr(), "mcp-frontend: {what}");
+}
 
 /// Starts logging.
 ///
 /// # Errors
 ///
 /// One line for each of `MCP_LOG` and `MCP_LOG_FORMAT` that cannot be read.
-pub fn start(environment: &dyn Environment) -> Result<(), Vec<String>> {
+pub fn start(environment: &dyn Environment) -> Result<Log, Vec<String>> {
     let text = environment.get("MCP_LOG").unwrap_or_else(|| DEFAULT_FILTER.to_owned());
     let format = environment.get("MCP_LOG_FORMAT").unwrap_or_else(|| "text".to_owned());
     let mut faults = Vec::new();
@@ -27,14 +74,20 @@ pub fn start(environment: &dyn Environment) -> Result<(), Vec<String>> {
     }
     let (Some(filter), true) = (filter, faults.is_empty()) else { return Err(faults) };
 
-    let builder =
-        fmt().with_env_filter(filter).with_writer(RedactedStderr).with_target(true).with_ansi(false);
+    let (writer, guard) = NonBlocking::new(Stderr);
+    // An error of the log's own would be printed, and printing panics where nobody reads.
+    let builder = fmt()
+        .with_env_filter(filter)
+        .with_writer(Redacted(writer))
+        .log_internal_errors(false)
+        .with_target(true)
+        .with_ansi(false);
     match format.as_str() {
         "json" => builder.json().flatten_event(true).init(),
         _ => builder.init(),
     }
     panic::set_hook(Box::new(report));
-    Ok(())
+    Ok(Log(Some(guard)))
 }
 
 /// Its message may hold anything; where it happened is enough to find it.
@@ -45,10 +98,7 @@ fn report(panic: &PanicHookInfo<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::{self, Write},
-        sync::{Arc, Mutex},
-    };
+    use std::sync::{Arc, Mutex};
 
     use super::*;
 

@@ -1,7 +1,8 @@
 //! The session token as the frontend sees it: a shape to recognise, a public id to log, a secret to pass on.
 //!
 //! `mcps_` + 22 base62 characters (the session's public id) + `_` + 44 (the secret) + 6 (a checksum).
-//! Only the extension can tell whether a token holds; here what cannot be one is refused without a query.
+//! Only the extension can tell whether a token holds; here what cannot be one, a typing error included, is refused without
+//! a query.
 
 use std::fmt;
 
@@ -10,19 +11,21 @@ use uuid::Uuid;
 
 const PREFIX: &str = "mcps_";
 const SELECTOR: usize = 22;
-const SECRET: usize = 44 + 6;
+const SECRET: usize = 44 + CHECKSUM;
+const CHECKSUM: usize = 6;
 
-/// A text of the right shape. `Debug` shows the public part alone.
+/// A text of the right shape and checksum. `Debug` shows the public part alone.
 #[derive(Clone)]
 pub struct SessionToken(SecretString);
 
 impl SessionToken {
-    /// `None` unless `text` matches `mcps_[0-9A-Za-z]{22}_[0-9A-Za-z]{50}`.
+    /// `None` unless `text` matches `mcps_[0-9A-Za-z]{22}_[0-9A-Za-z]{50}`, the last six of which are the CRC-32 of the rest.
     pub fn parse(text: &str) -> Option<Self> {
         let (selector, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
         let base62 = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric());
         let fits = selector.len() == SELECTOR && secret.len() == SECRET && base62(selector) && base62(secret);
-        fits.then(|| Self(SecretString::from(text)))
+        let (body, checksum) = text.split_at_checked(text.len().checked_sub(CHECKSUM)?)?;
+        (fits && checksum == checksum_of(body)).then(|| Self(SecretString::from(text)))
     }
 
     /// The public id of the session, which may be logged; `None` where the selector is no 128-bit number.
@@ -40,6 +43,10 @@ impl SessionToken {
     }
 }
 
+fn checksum_of(body: &str) -> String {
+    format!("{:0>CHECKSUM$}", base62::encode(crc32fast::hash(body.as_bytes())))
+}
+
 impl fmt::Debug for SessionToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{PREFIX}{}_…", self.selector())
@@ -47,11 +54,17 @@ impl fmt::Debug for SessionToken {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn token(selector: &str) -> String {
-        format!("mcps_{selector}_{}", "s".repeat(50))
+    /// A token of this public half, whose checksum is right.
+    pub fn token(selector: &str) -> String {
+        with_checksum(&format!("mcps_{selector}_{}", "s".repeat(44)))
+    }
+
+    /// What becomes a token by its checksum.
+    pub fn with_checksum(body: &str) -> String {
+        format!("{body}{}", checksum_of(body))
     }
 
     #[test]
@@ -70,7 +83,8 @@ mod tests {
             &good.replace("mcps_", "MCPS_"),
             &good.replace('A', "-"),
             &good.replace('A', "é"),
-            &format!("mcps_{}_{}", "a".repeat(21), "s".repeat(51)),
+            &with_checksum(&format!("mcps_{}_{}", "a".repeat(21), "s".repeat(45))),
+            &good.replacen('B', "b", 1),
         ] {
             assert!(SessionToken::parse(bad).is_none(), "{bad:?}");
         }
@@ -103,17 +117,32 @@ mod property {
     use super::*;
 
     proptest! {
+        /// No letter of a token can be mistyped without its being seen.
+        #[test]
+        fn a_typing_error_costs_no_query(
+            selector in "[0-9A-Za-z]{22}",
+            at: prop::sample::Index,
+            letter in "[0-9A-Za-z]",
+        ) {
+            let good = tests::token(&selector);
+            let at = at.index(good.len());
+            let wrong = format!("{}{letter}{}", &good[..at], &good[at + 1..]);
+            prop_assert_eq!(SessionToken::parse(&wrong).is_some(), wrong == good);
+        }
+
         #[test]
         fn a_token_is_what_the_published_expression_says(
             text in prop_oneof![
                 any::<String>(),
                 "[ms]cp[src]_[0-9A-Za-z_]{20,24}_[0-9A-Za-z+/-]{48,52}",
                 "mcps_[0-9A-Za-z]{22}_[0-9A-Za-z]{50}",
+                "mcps_[0-9A-Za-z]{22}_[0-9A-Za-z]{44}".prop_map(|body| tests::with_checksum(&body)),
             ],
         ) {
             let published = Regex::new("^mcps_[0-9A-Za-z]{22}_[0-9A-Za-z]{50}$").unwrap();
             let parsed = SessionToken::parse(&text);
-            prop_assert_eq!(parsed.is_some(), published.is_match(&text) && !text.ends_with('\n'));
+            let fits = published.is_match(&text) && !text.ends_with('\n');
+            prop_assert_eq!(parsed.is_some(), fits && tests::with_checksum(&text[..72]) == text);
             if let Some(token) = parsed {
                 prop_assert_eq!(token.expose(), &text);
                 let shown = format!("{token:?}");

@@ -104,12 +104,7 @@ impl Settings {
 
     /// Starts it without waiting for anything.
     pub fn spawn(&self) -> Result<Frontend> {
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let log = self.log_directory.join(format!("frontend-{number}.log"));
-        let output = std::fs::File::create(&log)?;
-        let mut program = self.program()?;
-        program.command().stdout(Stdio::from(output.try_clone()?)).stderr(Stdio::from(output));
-        Ok(Frontend { process: program.spawn()?, settings: self.clone(), log })
+        self.spawn_with(None)
     }
 
     /// Starts it and waits until it serves.
@@ -117,6 +112,25 @@ impl Settings {
         let frontend = self.spawn()?;
         frontend.await_serving().await?;
         Ok(frontend)
+    }
+
+    /// Starts it with `stderr` in place of the file that its log is kept in, and waits until it serves.
+    pub async fn start_logging_to(&self, stderr: Stdio) -> Result<Frontend> {
+        let frontend = self.spawn_with(Some(stderr))?;
+        frontend.await_serving().await?;
+        Ok(frontend)
+    }
+
+    fn spawn_with(&self, stderr: Option<Stdio>) -> Result<Frontend> {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let log = self.log_directory.join(format!("frontend-{number}.log"));
+        let output = std::fs::File::create(&log)?;
+        let mut program = self.program()?;
+        program
+            .command()
+            .stdout(Stdio::from(output.try_clone()?))
+            .stderr(stderr.unwrap_or_else(|| Stdio::from(output)));
+        Ok(Frontend { process: program.spawn()?, settings: self.clone(), log })
     }
 }
 

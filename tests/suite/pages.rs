@@ -2,8 +2,8 @@
 //! what their forms refuse.
 
 use anyhow::{Context, Result};
-use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tests::browser::Browser;
 use tests::chromium;
@@ -32,6 +32,7 @@ pub fn tests(world: &Shared) -> Trials {
         checklist_53_programs_list_and_end_sessions_as_json,
         when_the_pages_session_ends_the_browser_signs_in_again,
         a_session_presented_in_a_header_opens_the_page_too,
+        a_cookie_that_does_not_hold_is_taken_away,
     ]
 }
 
@@ -425,9 +426,75 @@ async fn a_session_presented_in_a_header_opens_the_page_too(world: &Shared) -> R
     assert_eq!(status(&frontend, &token).await?, StatusCode::UNAUTHORIZED);
     assert_eq!(status(&frontend, &other).await?, StatusCode::OK);
     // A credential that does not hold is answered, not replaced by a sign-in.
-    let stale = reqwest::Client::new().get(&address).header("accept", "text/html").header("cookie", &cookie);
+    let stale = reqwest::Client::new().get(&address).header("accept", "text/html").bearer_auth(&token);
     let stale = stale.send().await?;
     assert_eq!(stale.status(), StatusCode::UNAUTHORIZED);
     assert!(stale.text().await?.contains("revoked"));
+    Ok(())
+}
+
+async fn a_cookie_that_does_not_hold_is_taken_away(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let settings = world.settings(&database)?.set("MCP_COOKIE_DOOR", "on");
+    let frontend = world.oidc().await?.register(settings).await?.start().await?;
+    let auth = database.auth().await?;
+    let (token, live) = (session(world, &frontend, &auth).await?, session(world, &frontend, &auth).await?);
+    let expired = "UPDATE mcp.sessions SET expires_at = clock_timestamp() - interval '1 s' \
+                   WHERE session_id = (SELECT session_id FROM mcp.lookup_session($1))";
+    assert_eq!(database.superuser().await?.execute(expired, &[&token]).await?, 1);
+    let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+    let (with_cookie, with_header) = (format!("mcp_session_id={token}"), format!("Bearer {token}"));
+    let taken_away = |headers: &HeaderMap| {
+        set_cookie(headers, "mcp_session_id")
+            .is_some_and(|cookie| cookie.starts_with("mcp_session_id=; ") && cookie.contains("; Max-Age=0; "))
+    };
+
+    for (method, path) in [
+        (Method::GET, "/auth/session"),
+        (Method::POST, "/auth/logout"),
+        (Method::DELETE, "/auth/sessions"),
+        (Method::POST, "/mcp/v1"),
+    ] {
+        let ask = |name: &str, value: &str| {
+            let request = http.request(method.clone(), format!("{}{path}", frontend.url()));
+            let request = request.header(name, value).header("accept", "application/json, text/event-stream");
+            request.json(&json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"})).send()
+        };
+        for value in [with_cookie.as_str(), "mcp_session_id=nothing"] {
+            let answer = ask("cookie", value).await?;
+            assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{path}");
+            assert!(taken_away(answer.headers()), "{method} {path}: {:?}", answer.headers());
+        }
+        let answer = ask("authorization", &with_header).await?;
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{path}");
+        assert!(!answer.headers().contains_key("set-cookie"), "{:?}", answer.headers());
+    }
+
+    // The page goes on to the sign-in instead, as without a cookie; a program that presents its token is answered.
+    let address = format!("{}/auth/sessions", frontend.url());
+    for value in [with_cookie.as_str(), "mcp_session_id=nothing"] {
+        let answer = http.get(&address).header("accept", "text/html").header("cookie", value).send().await?;
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{answer:?}");
+        assert!(taken_away(answer.headers()), "{:?}", answer.headers());
+        let location = url::Url::parse(answer.headers()["location"].to_str()?)?;
+        for (name, value) in location.query_pairs() {
+            if ["state", "nonce"].contains(&&*name) {
+                ledger::record(&name, &value);
+            }
+        }
+    }
+    let presented = http.get(&address).header("accept", "text/html").header("authorization", &with_header);
+    assert_eq!(presented.send().await?.status(), StatusCode::UNAUTHORIZED);
+
+    // With both cookies the one that holds shows the page.
+    let alice = Opened::by(world, &frontend, USER).await?;
+    let both = format!("{with_cookie}; {}", alice.cookie);
+    let answer = http.get(&address).header("accept", "text/html").header("cookie", both).send().await?;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert!(taken_away(answer.headers()), "{:?}", answer.headers());
+    let holds = format!("mcp_session_id={live}");
+    let answer = http.get(&address).header("accept", "text/html").header("cookie", holds).send().await?;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert!(!answer.headers().contains_key("set-cookie"), "{:?}", answer.headers());
     Ok(())
 }

@@ -9,6 +9,7 @@ use tests::database::Database;
 use tests::frontend::{Frontend, Settings};
 use tests::idp::stub::StubProvider;
 use tests::mcp::{Door, Era};
+use tests::oauth::{unheard_of, with_another_secret};
 use tests::session::NewSession;
 use tests::wait::wait_until;
 use tokio::task::JoinSet;
@@ -23,6 +24,7 @@ pub fn tests(world: &Shared) -> Trials {
         checklist_37_a_flood_of_registrations_is_told_to_wait,
         checklist_37_the_table_of_clients_is_bounded,
         checklist_19_guessing_is_slowed_down,
+        guessing_at_the_page_of_sessions_is_slowed_down,
     ]
 }
 
@@ -261,8 +263,7 @@ async fn checklist_19_guessing_is_slowed_down(world: &Shared) -> Result<()> {
         async move { client.header("x-forwarded-for", address).call("whoami", json!({})).await }
     };
     // The session's public id with a secret that is made up; a token of no session; and one that is right.
-    let guess = format!("{}{}", &session.token[..28], "A".repeat(session.token.len() - 28));
-    let stranger = session.token.replace(&session.token[5..27], &"1".repeat(22));
+    let (guess, stranger) = (with_another_secret(&session.token), unheard_of("mcps"));
     assert_eq!(call(session.token.clone(), "203.0.113.7").await?.status, StatusCode::OK);
     let mut refused = 0;
     let mut held_back = None;
@@ -299,4 +300,30 @@ async fn checklist_19_guessing_is_slowed_down(world: &Shared) -> Result<()> {
         Ok(call(session.token.clone(), "203.0.113.7").await?.status == StatusCode::OK)
     })
     .await
+}
+
+async fn guessing_at_the_page_of_sessions_is_slowed_down(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let settings =
+        |settings: Settings| settings.set("MCP_TRUSTED_PROXIES", "127.0.0.1").set("MCP_LIMIT_SIGN_IN", "0");
+    let limited = limited(world, &database, settings).await?;
+    let path = "/auth/sessions";
+    // The page reads a cookie of its own, which is as good a place for a guess as any other.
+    for (method, address) in [(Method::GET, "203.0.113.7"), (Method::POST, "203.0.113.8")] {
+        let cookie = format!("mcp_account={}", unheard_of("mcps"));
+        let headers = [("x-forwarded-for", address), ("accept", "text/html"), ("cookie", &cookie)];
+        let mut refused = 0;
+        while limited.ask(path, &method, &headers).await?.status() != StatusCode::TOO_MANY_REQUESTS {
+            refused += 1;
+            ensure!(refused < 10 * FEW, "{method}: guessing goes on for ever");
+        }
+        ensure!(refused > FEW, "{method}: held back after {refused}");
+        // Nobody else is, and who guesses nothing may sign in.
+        let others = [("x-forwarded-for", "203.0.113.9"), headers[1], headers[2]];
+        let others = limited.ask(path, &method, &others).await?.status();
+        ensure!(others != StatusCode::TOO_MANY_REQUESTS, "{method}: {others}");
+        let start = limited.ask(path, &Method::GET, &headers[..2]).await?;
+        assert_eq!(start.status(), StatusCode::SEE_OTHER);
+    }
+    Ok(())
 }

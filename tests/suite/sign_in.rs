@@ -319,8 +319,7 @@ async fn code_works_once_even_with_the_cookies_of_the_first_time(world: &Shared)
             statuses.push(status.as_u16());
         }
         let won = statuses.iter().filter(|&&status| status == 200).count();
-        // `oidc-provider` may also revoke the grant of a code that came twice; more than one may never win.
-        ensure!(won <= 1, "workos {workos}: one code signed in {won} times: {statuses:?}");
+        ensure!(won == 1, "workos {workos}: one code signed in {won} times: {statuses:?}");
         ensure!(
             statuses.iter().all(|&status| status == 200 || status == 400),
             "workos {workos}: {statuses:?}"

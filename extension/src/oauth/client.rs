@@ -22,7 +22,7 @@ const MAX_REDIRECT_URIS: usize = 32;
 /// truth about the session rather than that nobody knows the client.
 const KEEP_USED: &str = "30 days";
 /// Schemes that are no way back to an application: they run in the browser, or read from it.
-const NEVER: [&str; 12] = [
+const NEVER: [&str; 15] = [
     "about",
     "blob",
     "data",
@@ -32,9 +32,12 @@ const NEVER: [&str; 12] = [
     "http",
     "https",
     "javascript",
+    "mailto",
+    "tel",
     "vbscript",
     "view-source",
     "ws",
+    "wss",
 ];
 
 /// The prefix of ids that are the address of a metadata document.
@@ -361,6 +364,9 @@ mod unit {
             "data:text/html,x",
             "file:///etc/passwd",
             "blob:https://app.example.com/x",
+            "mailto:a@b",
+            "tel:1",
+            "wss://client.test/",
             "java\tscript:alert(1)",
             "com.example.app:",
             "://x",

@@ -7,7 +7,7 @@
 //! The cookie is `SameSite=Lax`, not `Strict`: the page is reached by a redirect from the identity provider, on which
 //! browsers would leave a strict one out. What changes anything is a POST, on which they leave out both.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use askama::Template;
 use chrono::{DateTime, Utc};
@@ -21,7 +21,7 @@ use crate::{
     app::{App, Peer},
     authorization_server::client::shown,
     cookie,
-    credentials::Credential,
+    credentials::{self, Credential},
     csrf,
     error::Fault,
     form,
@@ -137,19 +137,37 @@ pub async fn get(
     parts: &Parts,
     credential: Option<Credential>,
 ) -> Result<Response<Body>, Fault> {
-    let presented = credential.is_some();
-    if let Some(visitor) = Visitor::of(app, &parts.headers, credential)? {
-        match visitor.sessions.my_sessions(&visitor.token).await? {
-            Ok(mine) => return visitor.show(app, &mine, None),
-            // A credential that a program presents is answered, not replaced.
-            Err(refusal) if presented => return Err(refusal.into()),
-            Err(_) => {}
+    if credentials::is_presented(&parts.headers) {
+        // What a program presents is answered, not replaced.
+        let visitor = Visitor::of(app, &parts.headers, credential)?.ok_or_else(Fault::no_credential)?;
+        return visitor.show(app, &visitor.mine().await?, None);
+    }
+    let address = peer.address.ip();
+    app.authorization_server.sign_in_limit.check(address)?;
+    // A browser cannot help what it sends: a cookie that does not hold is as good as none.
+    let stale = credential.is_some();
+    if let Some(Credential::Token(token)) = credential {
+        let visitor = Visitor { token, sessions: &app.sessions };
+        if let Some(page) = visitor.look(app, address).await? {
+            return Ok(page);
         }
     }
-    app.authorization_server.sign_in_limit.check(peer.address.ip())?;
-    let begun = sign_in::begin(app, Purpose::Sessions, None).await?;
-    let mut response = respond::redirect(StatusCode::SEE_OTHER, begun.url.as_str())?;
-    begun.remember(app, &mut response)?;
+    let page = match Visitor::of(app, &parts.headers, None)? {
+        Some(visitor) => visitor.look(app, address).await?,
+        None => None,
+    };
+    let mut response = match page {
+        Some(page) => page,
+        None => {
+            let begun = sign_in::begin(app, Purpose::Sessions, None).await?;
+            let mut response = respond::redirect(StatusCode::SEE_OTHER, begun.url.as_str())?;
+            begun.remember(app, &mut response)?;
+            response
+        }
+    };
+    if stale {
+        sign_in::forget_session(app, &mut response)?;
+    }
     Ok(response)
 }
 
@@ -227,6 +245,17 @@ impl<'a> Visitor<'a> {
             None => cookie::token(app, headers, cookie::ACCOUNT)
                 .map(|token| Self { token, sessions: &app.page_sessions }),
         })
+    }
+
+    /// The page; `None` where the token does not hold, which counts as a guess.
+    async fn look(&self, app: &App, address: IpAddr) -> Result<Option<Response<Body>>, Fault> {
+        match self.sessions.my_sessions(&self.token).await? {
+            Ok(mine) => self.show(app, &mine, None).map(Some),
+            Err(_) => {
+                app.refused_limit.refused(address);
+                Ok(None)
+            }
+        }
     }
 
     async fn mine(&self) -> Result<MySessions, Fault> {
@@ -397,7 +426,7 @@ mod tests {
 
     fn page(app: &App, mine: &MySessions, notice: Option<Notice>) -> String {
         use http_body_util::BodyExt;
-        let token = SessionToken::parse(&format!("mcps_{}_{}", "a".repeat(22), "s".repeat(50))).unwrap();
+        let token = SessionToken::parse(&crate::token::tests::token(&"a".repeat(22))).unwrap();
         let visitor = Visitor { token, sessions: &app.page_sessions };
         let body = visitor.show(app, mine, notice).unwrap().into_body();
         let bytes = futures_util::FutureExt::now_or_never(body.collect()).unwrap().unwrap().to_bytes();

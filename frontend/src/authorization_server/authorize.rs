@@ -47,7 +47,6 @@ const PARAMETERS: [&str; 10] = [
 ];
 /// Longer than any honest request; it has to fit into the sign-in.
 const LONGEST: usize = 16 << 10;
-const LONGEST_HINT: usize = 320;
 
 /// A request in order, as it travels through the sign-in.
 #[derive(Debug, Serialize, Deserialize)]
@@ -145,7 +144,7 @@ impl<'a> Asked<'a> {
         let client = Client::find(app, id, &redirect, browser).await?;
         let state = query.get("state").unwrap_or_default();
         let login_hint =
-            query.get("login_hint").unwrap_or_default().filter(|hint| hint.len() <= LONGEST_HINT);
+            query.get("login_hint").unwrap_or_default().filter(|hint| hint.len() <= sign_in::LONGEST_HINT);
         Ok(Self { client, redirect, state, browser, login_hint, query })
     }
 

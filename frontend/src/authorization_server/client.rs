@@ -90,8 +90,8 @@ pub fn shown(name: &str) -> String {
         letter.is_control()
             || matches!(
                 u32::from(letter),
-                0xAD | 0x61C | 0x180E | 0x200B..=0x200F | 0x2028..=0x202E | 0x2060..=0x206F | 0xFE00..=0xFE0F
-                    | 0xFEFF | 0xFFF0..=0xFFFB | 0xE0000..=0xE0FFF
+                0xAD | 0x34F | 0x61C | 0x115F | 0x1160 | 0x180E | 0x200B..=0x200F | 0x2028..=0x202E | 0x2060..=0x206F | 0x2800 | 0x3164 | 0xFE00..=0xFE0F
+                    | 0xFEFF | 0xFFA0 | 0xFFF0..=0xFFFB | 0xE0000..=0xE0FFF
             )
     };
     let spaced = name.replace(char::is_whitespace, " ");
@@ -149,6 +149,8 @@ mod tests {
             ("a\u{2066}b\u{2069}", "ab"),
             ("\u{e0041}x", "x"),
             ("\u{200b}", ""),
+            ("\u{3164}\u{115f}\u{1160}\u{ffa0}\u{34f}\u{2800}", ""),
+            ("a\u{3164}b", "ab"),
             ("", ""),
         ] {
             assert_eq!(shown(name), expected, "{name:?}");

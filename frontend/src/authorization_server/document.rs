@@ -39,6 +39,8 @@ const KEEP: Duration = Duration::from_secs(300);
 const KEEP_LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// How many are kept; a few megabytes at the most.
 const MOST: usize = 1000;
+/// How many of one host: whoever has one can publish as many as they like.
+const MOST_OF_HOST: usize = 50;
 const MOST_REDIRECT_URIS: usize = 32;
 
 /// The documents that were read, and the way to read more.
@@ -177,16 +179,31 @@ impl Documents {
 
     fn keep(&self, id: &str, document: Arc<Document>, keep: Duration) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        if kept.len() >= MOST {
-            kept.retain(|_, kept| now < kept.until);
-        }
+        kept.remove(id);
         if keep.is_zero() {
-            kept.remove(id);
-        } else if kept.len() < MOST || kept.contains_key(id) {
-            kept.insert(id.to_owned(), Kept { document, until: now + keep });
+            return;
         }
+        if kept.keys().filter(|other| host(other) == host(id)).count() >= MOST_OF_HOST {
+            drop_soonest(&mut kept, |other| host(other) == host(id));
+        }
+        if kept.len() >= MOST {
+            drop_soonest(&mut kept, |_| true);
+        }
+        kept.insert(id.to_owned(), Kept { document, until: Instant::now() + keep });
     }
+}
+
+/// Drops the entry, of those whose id is meant, that would go first by itself.
+fn drop_soonest(kept: &mut HashMap<String, Kept>, meant: impl Fn(&str) -> bool) {
+    let of_meant = kept.iter().filter(|(id, _)| meant(id));
+    if let Some(id) = of_meant.min_by_key(|(_, kept)| kept.until).map(|(id, _)| id.clone()) {
+        kept.remove(&id);
+    }
+}
+
+/// The host of an id, which is a URL in its one spelling.
+fn host(id: &str) -> Option<&str> {
+    id.split('/').nth(2)
 }
 
 impl Document {
@@ -553,13 +570,25 @@ mod tests {
             response_types: None,
             client_secret: None,
         });
+        let id = |host: usize, number: usize| format!("https://{host}.example.com/{number}.json");
+        let number = || documents.kept.lock().unwrap().len();
+        documents.keep(&id(0, 0), document.clone(), KEEP);
+        // A host that publishes many for long pushes its own out.
         for number in 0..2 * MOST {
-            documents.keep(&number.to_string(), document.clone(), KEEP);
+            documents.keep(&id(1, number), document.clone(), KEEP_LONGEST);
         }
-        assert_eq!(documents.kept.lock().unwrap().len(), MOST);
-        assert!(documents.kept("0").is_some());
-        documents.keep("0", document, Duration::ZERO);
-        assert!(documents.kept("0").is_none());
+        assert_eq!(number(), 1 + MOST_OF_HOST);
+        assert!(documents.kept(&id(0, 0)).is_some());
+        assert!(documents.kept(&id(1, 0)).is_none() && documents.kept(&id(1, 2 * MOST - 1)).is_some());
+        // Where many hosts do, the next one still finds room.
+        for host in 2..2 * MOST {
+            documents.keep(&id(host, 0), document.clone(), KEEP_LONGEST);
+        }
+        assert_eq!(number(), MOST);
+        documents.keep(&id(0, 1), document.clone(), KEEP);
+        assert!(documents.kept(&id(0, 1)).is_some());
+        documents.keep(&id(0, 1), document, Duration::ZERO);
+        assert!(documents.kept(&id(0, 1)).is_none());
     }
 }
 

@@ -20,6 +20,8 @@ use crate::{
 
 /// How long a discovery document is used before it is fetched again.
 const KEEP: Duration = Duration::from_secs(3600);
+/// How long the last good one is used after that could not be done.
+const RETRY: Duration = Duration::from_secs(60);
 /// Claims of the protocol, which say nothing of the person.
 const PROTOCOL_CLAIMS: &[&str] =
     &["iss", "sub", "aud", "azp", "exp", "iat", "nbf", "jti", "nonce", "at_hash", "c_hash", "s_hash"];
@@ -31,6 +33,7 @@ pub struct Oidc {
     client_secret: Option<SecretString>,
     scopes: String,
     redirect_uri: String,
+    /// The last good document, and until when it is used without asking again.
     metadata: Mutex<Option<(Metadata, Instant)>>,
     keys: KeySet,
 }
@@ -223,17 +226,31 @@ impl Oidc {
 
     async fn metadata(&self) -> Result<Metadata, ProviderFault> {
         let mut cached = self.metadata.lock().await;
-        if let Some((metadata, fetched)) = &*cached
-            && fetched.elapsed() < KEEP
+        if let Some((metadata, until)) = &*cached
+            && Instant::now() < *until
         {
             return Ok(metadata.clone());
         }
+        match (self.fetch_metadata().await, &mut *cached) {
+            (Ok(metadata), cached) => {
+                *cached = Some((metadata.clone(), Instant::now() + KEEP));
+                Ok(metadata)
+            }
+            (Err(fault), Some((metadata, until))) => {
+                tracing::warn!(%fault, "cannot read the provider's document again: using the last one");
+                *until = Instant::now() + RETRY;
+                Ok(metadata.clone())
+            }
+            (Err(fault), None) => Err(fault),
+        }
+    }
+
+    async fn fetch_metadata(&self) -> Result<Metadata, ProviderFault> {
         let url = format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/'));
         let metadata: Metadata =
             provider::fetch_json(provider::client()?.get(url), provider::DISCOVERY_LIMIT).await?;
         self.check(&metadata)?;
-        let (metadata, _) = cached.insert((metadata, Instant::now()));
-        Ok(metadata.clone())
+        Ok(metadata)
     }
 
     /// The document has to be this issuer's, and its endpoints no weaker than the issuer itself: encrypted, and no address
@@ -315,6 +332,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_document_that_was_good_is_used_while_there_is_no_other() {
+        // Nobody listens on port 1.
+        let provider = provider("http://127.0.0.1:1");
+        assert!(provider.metadata().await.is_err());
+        *provider.metadata.lock().await = Some((metadata(json!({})), Instant::now()));
+        assert_eq!(provider.metadata().await.unwrap().issuer, "https://id.example.com");
+        let until = provider.metadata.lock().await.as_ref().unwrap().1;
+        assert!(until > Instant::now() && until <= Instant::now() + RETRY, "asked again in a minute");
+    }
+
+    #[tokio::test]
     async fn an_answer_of_another_issuer_is_refused() {
         for (promised, iss, holds) in [
             (true, Some("https://id.example.com"), true),
@@ -327,7 +355,7 @@ mod tests {
         ] {
             let provider = provider("https://id.example.com");
             let document = metadata(json!({"authorization_response_iss_parameter_supported": promised}));
-            *provider.metadata.lock().await = Some((document, Instant::now()));
+            *provider.metadata.lock().await = Some((document, Instant::now() + KEEP));
             assert_eq!(provider.check_issuer(iss).await.is_ok(), holds, "{promised} {iss:?}");
         }
     }
@@ -335,7 +363,7 @@ mod tests {
     #[tokio::test]
     async fn a_sign_in_is_bound_by_state_nonce_and_challenge() {
         let provider = provider("https://id.example.com");
-        *provider.metadata.lock().await = Some((metadata(json!({})), Instant::now()));
+        *provider.metadata.lock().await = Some((metadata(json!({})), Instant::now() + KEEP));
         let outgoing = Outgoing { state: "s", nonce: "n", challenge: "c", login_hint: None };
         let url = provider.authorization_url(&outgoing).await.unwrap();
         let sent: std::collections::HashMap<_, _> = url.query_pairs().into_owned().collect();
