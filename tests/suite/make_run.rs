@@ -60,6 +60,9 @@ impl Place {
             .envs([("PORT", self.port), ("IDP_PORT", self.idp_port), ("PG_PORT", self.pg_port)].map(
                 |(name, port)| (name, port.to_string()),
             ))
+            // The suite may itself be run by make.
+            .env_remove("MAKELEVEL")
+            .env_remove("MAKEFLAGS")
             .env("RUN_PROFILE", "dev")
             .env("MCP_RUN_DIR", self.directory.path().join("run"))
             .stdout(file.try_clone()?)
