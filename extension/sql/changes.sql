@@ -10,7 +10,6 @@ BEGIN
     PERFORM pg_notify('mcp_changes', 'prompts') WHERE EXISTS (SELECT FROM mcp.prompts);
 END
 $$;
-ALTER FUNCTION mcp.notify_changes() OWNER TO mcp_owner;
 COMMENT ON FUNCTION mcp.notify_changes() IS 'Says on the channel mcp_changes that exposed functions may have changed';
 
 -- For whoever cannot LISTEN, behind a pooler that does not carry it: what changes when a list does.
@@ -35,6 +34,5 @@ BEGIN ATOMIC
       LEFT JOIN behind AS b ON b.list = l.list
      GROUP BY l.list;
 END;
-ALTER FUNCTION mcp.list_versions() OWNER TO mcp_owner;
 COMMENT ON FUNCTION mcp.list_versions() IS 'A text for each list that changes when the list does';
 GRANT EXECUTE ON FUNCTION mcp.list_versions() TO mcp_exec;

@@ -4,31 +4,19 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA mcp FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA mcp FROM PUBLIC;
 GRANT USAGE ON SCHEMA mcp TO PUBLIC;
 
-ALTER FUNCTION mcp.create_session OWNER TO mcp_owner;
-ALTER FUNCTION mcp.session_oauth_data OWNER TO mcp_owner;
-ALTER FUNCTION mcp.set_session_oauth_data OWNER TO mcp_owner;
-ALTER FUNCTION mcp.set_session_state OWNER TO mcp_owner;
-ALTER FUNCTION mcp.refresh_session OWNER TO mcp_owner;
-ALTER FUNCTION mcp.revoke_session OWNER TO mcp_owner;
-ALTER FUNCTION mcp.revoke_session_by_id OWNER TO mcp_owner;
-ALTER FUNCTION mcp.revoke_user_sessions OWNER TO mcp_owner;
-ALTER FUNCTION mcp.cleanup_expired_sessions OWNER TO mcp_owner;
-ALTER FUNCTION mcp.session_stats OWNER TO mcp_owner;
-ALTER FUNCTION mcp.doctor OWNER TO mcp_owner;
-ALTER FUNCTION mcp.begin_sign_in OWNER TO mcp_owner;
-ALTER FUNCTION mcp.finish_sign_in OWNER TO mcp_owner;
-ALTER FUNCTION mcp.register_client OWNER TO mcp_owner;
-ALTER FUNCTION mcp.remove_client OWNER TO mcp_owner;
-ALTER FUNCTION mcp.register_dynamic_client OWNER TO mcp_owner;
-ALTER FUNCTION mcp.find_client OWNER TO mcp_owner;
-ALTER FUNCTION mcp.issue_code OWNER TO mcp_owner;
-ALTER FUNCTION mcp.redeem_code OWNER TO mcp_owner;
-ALTER FUNCTION mcp.redeem_refresh_token OWNER TO mcp_owner;
-ALTER FUNCTION mcp.revoke_token OWNER TO mcp_owner;
-ALTER FUNCTION mcp.state OWNER TO mcp_owner;
-ALTER FUNCTION mcp.set_state OWNER TO mcp_owner;
-ALTER FUNCTION mcp.end_session OWNER TO mcp_owner;
-ALTER FUNCTION mcp.end_other_sessions OWNER TO mcp_owner;
+-- All of them, so that none which somebody adds runs as whoever made the extension. pg_dump and cautious people set
+-- row_security off, and then the policies of our tables, which hold for their owner too, would raise.
+DO $$
+DECLARE
+    definer pg_catalog.regprocedure;
+BEGIN
+    FOR definer IN SELECT p.oid FROM pg_catalog.pg_proc AS p
+                    WHERE p.pronamespace OPERATOR(pg_catalog.=) 'mcp'::pg_catalog.regnamespace AND p.prosecdef LOOP
+        EXECUTE pg_catalog.format('ALTER FUNCTION %s SET row_security = on', definer);
+        EXECUTE pg_catalog.format('ALTER FUNCTION %s OWNER TO mcp_owner', definer);
+    END LOOP;
+END
+$$;
 
 GRANT EXECUTE ON FUNCTION
     mcp.user_id(), mcp.session_id(), mcp.issuer(), mcp.subject(), mcp.client_id(), mcp.scopes(), mcp.claims(),

@@ -15,8 +15,9 @@ SELECT a.grantee::regrole, attrelid::regclass, string_agg(attname, ' ' ORDER BY 
 -- Every table is ours, has row level security, and has it against its owner too.
 SELECT relname, relowner::regrole, relrowsecurity, relforcerowsecurity FROM pg_class
  WHERE relnamespace = 'mcp'::regnamespace AND relkind IN ('r', 'p') ORDER BY 1;
--- A function that runs as its owner is owned by mcp_owner and pins its search path.
-SELECT count(*) > 0, bool_and(proowner = 'mcp_owner'::regrole), bool_and(proconfig @> '{"search_path=pg_catalog, pg_temp"}')
+-- A function that runs as its owner is owned by mcp_owner and pins its search path and what policies do.
+SELECT count(*) > 0, bool_and(proowner = 'mcp_owner'::regrole),
+       bool_and(proconfig @> '{"search_path=pg_catalog, pg_temp", row_security=on}')
   FROM pg_proc WHERE pronamespace = 'mcp'::regnamespace AND prosecdef;
 -- Views ask for the rights of whoever reads them.
 SELECT relname, reloptions FROM pg_class
