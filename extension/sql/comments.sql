@@ -34,7 +34,7 @@ COMMENT ON FUNCTION mcp.remove_client IS
 COMMENT ON FUNCTION mcp.register_dynamic_client IS
     'Registers an OAuth client that asked for it itself (RFC 7591); forgotten when nobody signs in with it';
 COMMENT ON FUNCTION mcp.find_client IS
-    'What is registered of an OAuth client, what was consented to in this browser, which scopes tools need; always one row';
+    'What is registered of an OAuth client, what was consented to in this browser, which scopes there are; always one row';
 COMMENT ON FUNCTION mcp.issue_code IS
     'Makes an authorization code for a user who has signed in: status issued or consent_required';
 COMMENT ON FUNCTION mcp.redeem_code IS

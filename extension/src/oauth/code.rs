@@ -246,7 +246,7 @@ struct Redeemed {
 }
 
 fn redeem(request: &Redemption<'_>) -> Result<Result<Redeemed, Outcome>, Error> {
-    if !client::known(request.client)? {
+    if !client::held(request.client)? {
         return Ok(Err(Outcome::UnknownClient));
     }
     let Some(code) = request.code.and_then(|text| Token::parse(Kind::Code, text)) else {
