@@ -12,7 +12,7 @@ COMMENT ON FUNCTION mcp.revoke_session IS 'Ends the session of an access or refr
 COMMENT ON FUNCTION mcp.revoke_session_by_id IS 'Ends any session by its public id; true when it was live';
 COMMENT ON FUNCTION mcp.revoke_user_sessions IS 'Ends all sessions of a user but keep; returns how many were live';
 COMMENT ON FUNCTION mcp.cleanup_expired_sessions IS
-    'Deletes sessions that ended older_than ago, at most batch_size or all of them; returns how many';
+    'Deletes sessions that ended older_than ago, at most batch_size or all of them, and returns how many; of all else that is over, at most batch_size of each table';
 COMMENT ON FUNCTION mcp.session_stats IS 'Counts sessions by what has become of them';
 COMMENT ON FUNCTION mcp.begin_sign_in IS 'Keeps a sign-in under way, sealed under its state; returns until when';
 COMMENT ON FUNCTION mcp.finish_sign_in IS

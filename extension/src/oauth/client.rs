@@ -303,19 +303,6 @@ pub(crate) fn used(id: &str, until: TimestampWithTimeZone) -> Result<(), Error> 
     Ok(())
 }
 
-/// Deletes up to `limit` clients that registered themselves and were not used, or not for long.
-pub(crate) fn clean_up(limit: i64) -> Result<i64, Error> {
-    run(
-        sql!(
-            "DELETE FROM mcp.clients AS c
-              USING (SELECT client_id FROM mcp.clients WHERE expires_at <= clock_timestamp()
-                      ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED) AS ended
-              WHERE c.client_id = ended.client_id"
-        ),
-        &[limit.into()],
-    )
-}
-
 #[cfg(test)]
 mod unit {
     use super::*;

@@ -393,22 +393,6 @@ pub(crate) fn redeem_code(
     }))
 }
 
-/// Deletes up to `limit` codes that nobody can redeem any more. Redeemed ones stay for another hour, so that a replay is
-/// known for what it is.
-pub(crate) fn clean_up(limit: i64) -> Result<i64, Error> {
-    run(
-        sql!(
-            "DELETE FROM mcp.authorization_codes AS c
-              USING (SELECT selector FROM mcp.authorization_codes
-                      WHERE expires_at <= clock_timestamp()
-                        AND (redeemed_at IS NULL OR redeemed_at <= clock_timestamp() - interval '1 hour')
-                      ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED) AS ended
-              WHERE c.selector = ended.selector"
-        ),
-        &[limit.into()],
-    )
-}
-
 #[cfg(test)]
 mod unit {
     use super::*;

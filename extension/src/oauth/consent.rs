@@ -121,16 +121,3 @@ pub(crate) fn led_to(consent: Uuid, session: Uuid) -> Result<(), Error> {
     )?;
     Ok(())
 }
-
-/// Deletes up to `limit` consents that are over.
-pub(crate) fn clean_up(limit: i64) -> Result<i64, Error> {
-    run(
-        sql!(
-            "DELETE FROM mcp.consents AS c
-              USING (SELECT consent_id FROM mcp.consents WHERE expires_at <= clock_timestamp()
-                      ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED) AS ended
-              WHERE c.consent_id = ended.consent_id"
-        ),
-        &[limit.into()],
-    )
-}

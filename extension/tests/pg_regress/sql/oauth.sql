@@ -209,11 +209,13 @@ UPDATE mcp.consents SET expires_at = now() WHERE browser_hash = (SELECT browser_
 UPDATE mcp.clients SET expires_at = now() WHERE client_id = :'newest';
 SELECT count(*) AS consents FROM mcp.consents;
 SELECT mcp.cleanup_expired_sessions(0);
+SELECT count(*) AS consents FROM mcp.consents;
+SELECT mcp.cleanup_expired_sessions(older_than => '1 day');
 SELECT count(*) FILTER (WHERE redeemed_at IS NULL) AS not_redeemed, count(*) > 0 AS redeemed FROM mcp.authorization_codes;
 SELECT count(*) AS consents FROM mcp.consents;
 SELECT count(*) AS newest FROM mcp.clients WHERE client_id = :'newest';
 UPDATE mcp.authorization_codes SET redeemed_at = now() - interval '61 min';
-SELECT mcp.cleanup_expired_sessions(0);
+SELECT mcp.cleanup_expired_sessions(older_than => '1 day');
 SELECT count(*) AS redeemed FROM mcp.authorization_codes;
 -- Removing a client ends its sessions.
 SELECT count(*) AS live FROM mcp.sessions WHERE client_id = :'dynamic' AND revoked_at IS NULL;
