@@ -248,9 +248,10 @@ fn rotate(
         ],
         |row| required::<TimestampWithTimeZone>(&row, 1),
     )?;
-    let key = sealed::unwrap(session, presented)?;
-    sealed::wrap(session, &access, &key)?;
-    sealed::wrap(session, &next, &key)?;
+    let keys = sealed::keys()?;
+    let key = sealed::unwrap(session, presented, &keys)?;
+    sealed::wrap(session, &access, &key, &keys)?;
+    sealed::wrap(session, &next, &key, &keys)?;
     sealed::forget_all_but(session, &[&access.verifier(), &next.verifier(), &locked.verifier])?;
     audit::record(Event::Refresh, Some(session), Some(locked.user), locked.client.as_deref(), None)?;
     Ok(Refreshed {
