@@ -129,7 +129,7 @@ pub(crate) fn issue_code(
         claims: raw(claims),
         metadata: raw(metadata),
     };
-    let plain = Zeroizing::new(serde_json::to_vec(&grant).map_err(|_| Error::Null("a grant"))?);
+    let plain = Zeroizing::new(serde_json::to_vec(&grant).map_err(Error::Grant)?);
     let key = seal::derive(code.secret(), None, &code.selector, KIND);
     let sealed = seal::seal(&key, &plain, &seal::associated(KIND, Uuid::from_bytes(code.selector), 0))?;
     run(

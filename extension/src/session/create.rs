@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::ids::{rust_uuid, sql_uuid};
 use crate::interval::{lifetime, microseconds};
 use crate::jsonb::Jsonb;
-use crate::session::{revoke, sealed};
+use crate::session::{refresh, revoke, sealed};
 use crate::settings;
 use crate::statement::{all, first, required, run, sql};
 use crate::token::{Kind, Token};
@@ -227,14 +227,7 @@ pub(crate) fn create(new: &NewSession<'_>) -> Result<Created, Error> {
     )?
     .expect("INSERT … RETURNING returns the row it inserted");
     if let Some(refresh) = &refresh {
-        run(
-            sql!("INSERT INTO mcp.refresh_tokens (selector, session_id, verifier) VALUES ($1, $2, $3)"),
-            &[
-                pgrx::Uuid::from_bytes(refresh.selector).into(),
-                sql_uuid(session_id).into(),
-                refresh.verifier().as_slice().into(),
-            ],
-        )?;
+        refresh::store(session_id, refresh)?;
     }
     sealed::create(session_id, new.oauth_data, &[Some(&access), refresh.as_ref()])?;
     audit::record(Event::Create, Some(session_id), Some(new.user_id), new.client_id, None)?;

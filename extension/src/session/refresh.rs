@@ -105,6 +105,19 @@ fn stored(token: &Token) -> Result<Option<Stored>, Error> {
     Ok(row.filter(|row| token::matches(&row.verifier, &token.verifier())))
 }
 
+/// Keeps a new refresh token of the session, as a hash.
+pub(crate) fn store(session: Uuid, token: &Token) -> Result<(), Error> {
+    run(
+        sql!("INSERT INTO mcp.refresh_tokens (selector, session_id, verifier) VALUES ($1, $2, $3)"),
+        &[
+            pgrx::Uuid::from_bytes(token.selector).into(),
+            sql_uuid(session).into(),
+            token.verifier().as_slice().into(),
+        ],
+    )?;
+    Ok(())
+}
+
 fn grace() -> i64 {
     microseconds(settings::refresh_grace())
 }
@@ -221,14 +234,7 @@ fn rotate(
         ),
         &[sql_uuid(session).into(), grace().into()],
     )?;
-    run(
-        sql!("INSERT INTO mcp.refresh_tokens (selector, session_id, verifier) VALUES ($1, $2, $3)"),
-        &[
-            pgrx::Uuid::from_bytes(next.selector).into(),
-            sql_uuid(session).into(),
-            next.verifier().as_slice().into(),
-        ],
-    )?;
+    store(session, &next)?;
     let expires_at = first(
         sql!(
             "UPDATE mcp.sessions
