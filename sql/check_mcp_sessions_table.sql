@@ -27,7 +27,10 @@ WITH sessions AS (
     SELECT 6,
            (SELECT s.protected FROM sessions AS s)
            AND EXISTS (SELECT FROM pg_policy AS p
-                        WHERE p.polrelid = (SELECT s.oid FROM sessions AS s) AND p.polname = 'own_sessions'),
+                        WHERE p.polrelid = (SELECT s.oid FROM sessions AS s) AND p.polname = 'own_sessions'
+                          -- A dump leaves out the roles that an extension's policy was given.
+                          AND p.polroles @> ARRAY(SELECT r.oid FROM pg_roles AS r
+                                                   WHERE r.rolname IN ('anon', 'authenticated', 'service_role'))),
            'row level security',
            'enabled and forced; users see their own sessions'
      UNION ALL
@@ -45,11 +48,14 @@ WITH sessions AS (
            'clean-up',
            CASE WHEN EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'mcp_sessions cleanup')
                 THEN 'by the background worker, and by calling cleanup_expired_mcp_sessions()'
+                -- Nobody else is shown what other processes are.
+                WHEN NOT pg_has_role('pg_read_all_stats', 'USAGE')
+                THEN 'by calling cleanup_expired_mcp_sessions(); ask mcp.worker_status() whether a background worker does it too'
                 ELSE 'by calling cleanup_expired_mcp_sessions(); mcp.worker_status() says why no background worker does it'
            END
 )
 SELECT CASE WHEN holds THEN '✓ ' || subject || ': ' || detail
-            ELSE '✗ ' || subject || ': run setup_all_mcp_sessions.sql'
+            ELSE '✗ ' || subject || ': run setup_all_mcp_sessions.sql, also after a restore'
        END AS "mcp_sessions"
   FROM checks
  ORDER BY line;

@@ -2,7 +2,8 @@
 -- verify_session_ownership. On Supabase, gives its roles what the extension gives to its own.
 --
 -- Needs a superuser, and what create_mcp_sessions_table.sql creates. Runs as often as you like: with psql -f, or pasted
--- into an SQL editor.
+-- into an SQL editor. On Supabase run it again after a restore: a dump leaves out the roles that an extension's policies
+-- were given.
 
 BEGIN;
 SET LOCAL client_min_messages = warning;

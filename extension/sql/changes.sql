@@ -3,8 +3,6 @@
 
 CREATE FUNCTION mcp.notify_changes() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
--- What pg_dump writes runs with it off, and would end at its first statement here.
-SET row_security = on
 AS $$
 BEGIN
     PERFORM pg_notify('mcp_changes', 'tools') WHERE EXISTS (SELECT FROM mcp.tools);
@@ -12,7 +10,6 @@ BEGIN
     PERFORM pg_notify('mcp_changes', 'prompts') WHERE EXISTS (SELECT FROM mcp.prompts);
 END
 $$;
-ALTER FUNCTION mcp.notify_changes() OWNER TO mcp_owner;
 COMMENT ON FUNCTION mcp.notify_changes() IS 'Says on the channel mcp_changes that exposed functions may have changed';
 
 -- For whoever cannot LISTEN, behind a pooler that does not carry it: what changes when a list does.
@@ -37,6 +34,5 @@ BEGIN ATOMIC
       LEFT JOIN behind AS b ON b.list = l.list
      GROUP BY l.list;
 END;
-ALTER FUNCTION mcp.list_versions() OWNER TO mcp_owner;
 COMMENT ON FUNCTION mcp.list_versions() IS 'A text for each list that changes when the list does';
 GRANT EXECUTE ON FUNCTION mcp.list_versions() TO mcp_exec;

@@ -335,7 +335,7 @@ SELECT CASE a.privilege_type WHEN 'CREATE' THEN 'error' ELSE 'warning' END, 'dat
 
 UNION ALL
 SELECT 'warning', 'session_locks',
-       'Tools may take advisory locks that outlive them and block whoever gets the connection next.',
+       'Applications that enter by themselves may take advisory locks that outlive the transaction and block others.',
        format('REVOKE EXECUTE ON FUNCTION %s FROM %s;', string_agg(p.oid::regprocedure::text, ', ' ORDER BY p.oid), g.name)
   FROM pg_proc AS p
  CROSS JOIN LATERAL aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS a

@@ -28,6 +28,7 @@ CREATE TABLE mcp.consents (
     UNIQUE (browser_hash, client_id, redirect_host, user_id)
 );
 CREATE INDEX consents_expires_at_idx ON mcp.consents (expires_at);
+CREATE INDEX consents_session_id_idx ON mcp.consents (session_id);
 
 CREATE TABLE mcp.authorization_codes (
     selector       uuid        NOT NULL,

@@ -2,69 +2,73 @@
 
 use crate::error::Error;
 use crate::interval::{age, microseconds};
-use crate::oauth;
 use crate::settings;
 use crate::statement::{first, required, run, sql};
-use crate::tool::clean_up_request_states;
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
 
-/// Deletes up to `limit` sessions that ended at least `older_than` microseconds ago, oldest first. Rows that another
+/// Deletes up to a number of rows that were over at a moment, and returns how many it deleted. Rows that another
 /// transaction holds are left for the next time. Runs as `mcp_owner`.
-fn sessions(limit: i64, older_than: i64) -> Result<i64, Error> {
-    run(
-        sql!(
-            "DELETE FROM mcp.sessions AS s
-              USING (SELECT session_id FROM mcp.sessions
-                      WHERE expires_at <= clock_timestamp() - $2 * interval '1 microsecond'
-                      ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED) AS ended
-              WHERE s.session_id = ended.session_id"
-        ),
-        &[limit.into(), older_than.into()],
-    )
+type Delete = fn(i64, TimestampWithTimeZone) -> Result<i64, Error>;
+
+/// A [`Delete`] of a table's rows that are over at `$2`, oldest first. That is a moment the caller has read: no index
+/// helps against a clock that moves while the statement runs.
+#[rustfmt::skip]
+macro_rules! delete {
+    ($table:literal, $key:literal, $since:literal, $condition:literal) => {
+        |limit, moment| {
+            run(
+                sql!(concat!(
+                    "DELETE FROM mcp.", $table, " AS t
+                      USING (SELECT ", $key, " FROM mcp.", $table, " WHERE ", $since, " <= $2 AND ", $condition, "
+                              ORDER BY ", $since, " LIMIT $1 FOR UPDATE SKIP LOCKED) AS ended
+                      WHERE t.", $key, " = ended.", $key
+                )),
+                &[limit.into(), moment.into()],
+            )
+        }
+    };
 }
 
-fn sign_ins(limit: i64) -> Result<i64, Error> {
-    run(
-        sql!(
-            "DELETE FROM mcp.sign_ins AS s
-              USING (SELECT state_hash FROM mcp.sign_ins WHERE expires_at <= clock_timestamp()
-                      LIMIT $1 FOR UPDATE SKIP LOCKED) AS ended
-              WHERE s.state_hash = ended.state_hash"
-        ),
-        &[limit.into()],
-    )
-}
+const SESSIONS: Delete = delete!("sessions", "session_id", "expires_at", "true");
+const AUDIT_LOG: Delete = delete!("audit_log", "id", "at", "true");
+const OTHERS: [Delete; 5] = [
+    delete!("sign_ins", "state_hash", "expires_at", "true"),
+    delete!("clients", "client_id", "expires_at", "true"),
+    delete!("consents", "consent_id", "expires_at", "true"),
+    // Redeemed codes stay for another hour, so that a replay is known for what it is.
+    delete!(
+        "authorization_codes",
+        "selector",
+        "expires_at",
+        "(redeemed_at IS NULL OR redeemed_at <= $2 - interval '1 hour')"
+    ),
+    delete!("used_request_states", "state_hash", "expires_at", "true"),
+];
 
-fn audit_log(limit: i64, older_than: i64) -> Result<i64, Error> {
-    run(
-        sql!(
-            "DELETE FROM mcp.audit_log AS a
-              USING (SELECT id FROM mcp.audit_log WHERE at <= clock_timestamp() - $2 * interval '1 microsecond'
-                      ORDER BY at LIMIT $1 FOR UPDATE SKIP LOCKED) AS old
-              WHERE a.id = old.id"
-        ),
-        &[limit.into(), older_than.into()],
-    )
+/// The moment so many microseconds ago.
+fn ago(microseconds: i64) -> TimestampWithTimeZone {
+    // SAFETY: reads the clock.
+    let now = unsafe { pg_sys::GetCurrentTimestamp() };
+    (now - microseconds).try_into().expect("an age is a thousand years at most")
 }
 
 /// One batch of everything, for the background worker: how many rows it deleted, and whether there is more.
 pub(crate) fn batch() -> Result<(i64, bool), Error> {
     let limit = i64::from(settings::cleanup_batch_size());
-    let deleted = [
-        sessions(limit, microseconds(settings::retention()))?,
-        sign_ins(limit)?,
-        oauth::client::clean_up(limit)?,
-        oauth::consent::clean_up(limit)?,
-        oauth::code::clean_up(limit)?,
-        clean_up_request_states(limit)?,
-        audit_log(limit, microseconds(settings::audit_retention()))?,
+    let mut deleted = vec![
+        SESSIONS(limit, ago(microseconds(settings::retention())))?,
+        AUDIT_LOG(limit, ago(microseconds(settings::audit_retention())))?,
     ];
+    for delete in OTHERS {
+        deleted.push(delete(limit, ago(0))?);
+    }
     Ok((deleted.iter().sum(), deleted.contains(&limit)))
 }
 
 /// Deletes the sessions that have ended, at once, and returns how many: at most `batch_size`, all of them when it is
-/// NULL; only those that ended `older_than` ago. Sign-ins, codes, consents and clients that are over go too, uncounted.
+/// NULL; only those that ended `older_than` ago. Sign-ins, codes, consents and clients that are over go too, at most
+/// `batch_size` of each, uncounted.
 #[pg_extern(schema = "mcp", security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 fn cleanup_expired_sessions(
@@ -74,25 +78,18 @@ fn cleanup_expired_sessions(
     if batch_size.is_some_and(|size| size < 0) {
         return Err(Error::Negative { what: "batch_size" }.into());
     }
-    let older_than = age("older_than", older_than)?;
-    let others = [
-        sign_ins,
-        oauth::client::clean_up,
-        oauth::consent::clean_up,
-        oauth::code::clean_up,
-        clean_up_request_states,
-    ];
-    for clean_up in others {
-        clean_up(i64::MAX)?;
+    let ended = ago(age("older_than", older_than)?);
+    for delete in OTHERS {
+        delete(batch_size.map_or(i64::MAX, i64::from), ago(0))?;
     }
     if let Some(limit) = batch_size {
-        return Ok(sessions(limit.into(), older_than)?);
+        return Ok(SESSIONS(limit.into(), ended)?);
     }
     // In batches, so that a million rows do not queue a million pending cascades.
     let batch = i64::from(settings::cleanup_batch_size());
     let mut deleted = 0;
     loop {
-        let now = sessions(batch, older_than)?;
+        let now = SESSIONS(batch, ended)?;
         deleted += now;
         if now < batch {
             return Ok(deleted);

@@ -215,6 +215,15 @@ mod unit {
     }
 
     #[test]
+    fn installing_warns_of_the_same_versions() {
+        let floors = FLOORS.map(|(major, minor)| format!("({major}, {minor})")).join(", ");
+        let named = FLOORS.map(|(major, minor)| format!("{major}.{minor}")).join(", ");
+        let roles = include_str!("../sql/roles.sql");
+        assert!(roles.contains(&format!("(VALUES {floors}) AS least (major, minor)")), "{floors}");
+        assert!(roles.contains(&format!("Update to PostgreSQL {named} or later.")), "{named}");
+    }
+
+    #[test]
     fn faults_of_the_key_file_are_found() {
         let directory = tempfile::tempdir().unwrap();
         let (data, outside) = (directory.path().join("data"), directory.path().join("key"));

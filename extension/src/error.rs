@@ -56,6 +56,10 @@ pub(crate) enum Error {
     TooDeep(&'static str),
     #[error("page_size must be between 1 and {largest}")]
     PageSize { largest: i32 },
+    #[error("column {0} of a statement's result is null, which its table does not allow")]
+    Column(usize),
+    #[error("an authorization code cannot be written: {0}")]
+    Grant(serde_json::Error),
     #[error("{0} cannot be read: {1}")]
     Unreadable(&'static str, serde_json::Error),
     #[error("the catalog cannot be read: {0}")]
@@ -93,7 +97,12 @@ impl Error {
             Error::NobodyArmed | Error::InsideTool => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Error::Unsealable(_) => ERRCODE_DATA_CORRUPTED,
             Error::KeyFile { .. } => ERRCODE_CONFIG_FILE_ERROR,
-            Error::Random | Error::Catalog(_) | Error::Tool(_) | Error::Spi(_) => ERRCODE_INTERNAL_ERROR,
+            Error::Random
+            | Error::Column(_)
+            | Error::Grant(_)
+            | Error::Catalog(_)
+            | Error::Tool(_)
+            | Error::Spi(_) => ERRCODE_INTERNAL_ERROR,
         }
     }
 

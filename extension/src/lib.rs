@@ -26,7 +26,7 @@ mod token;
 mod tool;
 mod worker;
 
-pg_module_magic!(name = c"mcp_sessions", version = c"0.1.0");
+pg_module_magic!(name, version);
 
 #[pg_schema]
 mod mcp {}
@@ -38,40 +38,6 @@ extension_sql_file!("../sql/sessions.sql", requires = ["tables", "identity"]);
 extension_sql_file!("../sql/policies.sql", requires = ["tables", "identity"]);
 extension_sql_file!("../sql/oauth.sql", requires = ["tables"]);
 extension_sql_file!("../sql/views.sql", requires = ["policies", "sessions", cleanup::session_stats]);
-extension_sql_file!(
-    "../sql/comments.sql",
-    requires = [
-        "sessions",
-        cleanup::cleanup_expired_sessions,
-        cleanup::session_stats,
-        identity::has_scope,
-        oauth::client::find_client,
-        oauth::client::register_client,
-        oauth::client::register_dynamic_client,
-        oauth::client::remove_client,
-        oauth::code::issue_code,
-        oauth::code::redeem_code,
-        oauth::refresh::redeem_refresh_token,
-        oauth::revocation::revoke_token,
-        session::create::create_session,
-        session::enter::touch_session,
-        session::refresh::refresh_session,
-        session::revoke::end_other_sessions,
-        session::revoke::end_session,
-        session::revoke::revoke_session,
-        session::revoke::revoke_session_by_id,
-        session::revoke::revoke_user_sessions,
-        session::sealed::session_oauth_data,
-        session::sealed::set_session_oauth_data,
-        session::state::armed_state,
-        session::state::set_armed_state,
-        session::state::set_session_state,
-        sign_in::begin_sign_in,
-        sign_in::finish_sign_in,
-        worker::worker_status,
-        version,
-    ]
-);
 extension_sql_file!(
     "../sql/tools.sql",
     requires = [mcp, "tables", tool::expose_tool, tool::withdraw_tool, tool::list_tools, tool::call_tool]

@@ -2,10 +2,11 @@
 
 use crate::error::Error;
 use pgrx::pg_sys;
+use std::ffi::CStr;
 
 /// Runs `work` as `mcp_owner` with a search path nobody else can fill, and then as the caller again.
 ///
-/// This is what SECURITY DEFINER with SET search_path does. The functions on the path of every request are not declared
+/// This is what SECURITY DEFINER with SET search_path and row_security does. The functions on the path of every request are not declared
 /// that way, because they read without it and only sometimes write; for them the switch costs only when it is needed.
 pub(crate) fn as_owner<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     let (mut user, mut context) = (pg_sys::InvalidOid, 0);
@@ -18,9 +19,29 @@ pub(crate) fn as_owner<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, 
         }
         pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
         let settings = pg_sys::NewGUCNestLevel();
+        pin(c"search_path", c"pg_catalog, pg_temp");
+        // Off, policies raise instead of filtering, and ours hold for the owner too.
+        if !pg_sys::row_security {
+            pin(c"row_security", c"on");
+        }
+        pg_sys::SetUserIdAndSecContext(owner, context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
+        let result = work();
+        pg_sys::SetUserIdAndSecContext(user, context);
+        pg_sys::AtEOXact_GUC(true, settings);
+        result
+    }
+}
+
+/// Sets a setting until the nest level of the settings ends.
+///
+/// # Safety
+/// In a nest level that the caller closes.
+unsafe fn pin(name: &CStr, value: &CStr) {
+    // SAFETY: both strings are copied by the server.
+    unsafe {
         pg_sys::set_config_option(
-            c"search_path".as_ptr(),
-            c"pg_catalog, pg_temp".as_ptr(),
+            name.as_ptr(),
+            value.as_ptr(),
             pg_sys::GucContext::PGC_USERSET,
             pg_sys::GucSource::PGC_S_SESSION,
             pg_sys::GucAction::GUC_ACTION_SAVE,
@@ -28,10 +49,5 @@ pub(crate) fn as_owner<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, 
             0,
             false,
         );
-        pg_sys::SetUserIdAndSecContext(owner, context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
-        let result = work();
-        pg_sys::SetUserIdAndSecContext(user, context);
-        pg_sys::AtEOXact_GUC(true, settings);
-        result
     }
 }

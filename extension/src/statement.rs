@@ -94,5 +94,5 @@ pub(crate) fn all<T>(
 
 /// A column that the statement and the table's definition promise is not null.
 pub(crate) fn required<T: FromDatum + IntoDatum>(row: &Row<'_>, column: usize) -> Result<T, Error> {
-    row.get(column)?.ok_or(Error::Spi(pgrx::spi::SpiError::InvalidPosition))
+    row.get(column)?.ok_or(Error::Column(column))
 }

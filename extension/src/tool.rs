@@ -44,8 +44,6 @@ mod user;
 
 pub(crate) use refusal::Refusal;
 
-pub(crate) use input_state::clean_up as clean_up_request_states;
-
 use crate::error::Error;
 use crate::jsonb::Jsonb;
 use crate::session::{Status, authenticate, touch_armed};

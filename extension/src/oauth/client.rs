@@ -150,11 +150,8 @@ pub(crate) fn register_client(
 #[search_path(pg_catalog, pg_temp)]
 pub(crate) fn remove_client(client_id: Option<&str>) -> Result<Option<i64>, pg_sys::panic::ErrorReport> {
     let Some(id) = client_id else { return Ok(None) };
-    let gone = [
-        run(sql!("DELETE FROM mcp.clients WHERE client_id = $1"), &[id.into()])?,
-        run(sql!("DELETE FROM mcp.authorization_codes WHERE client_id = $1"), &[id.into()])?,
-        run(sql!("DELETE FROM mcp.consents WHERE client_id = $1"), &[id.into()])?,
-    ];
+    let clients = run(sql!("DELETE FROM mcp.clients WHERE client_id = $1"), &[id.into()])?;
+    let codes = run(sql!("DELETE FROM mcp.authorization_codes WHERE client_id = $1"), &[id.into()])?;
     let live = all(
         sql!(
             "SELECT session_id FROM mcp.sessions
@@ -168,7 +165,9 @@ pub(crate) fn remove_client(client_id: Option<&str>) -> Result<Option<i64>, pg_s
     for session in live {
         ended += i64::from(end_session(session, None, Event::AdminEnd, Some("client removed"))?);
     }
-    if ended == 0 && gone.iter().all(|gone| *gone == 0) {
+    // After the sessions, as whoever ends one locks the two.
+    let consents = run(sql!("DELETE FROM mcp.consents WHERE client_id = $1"), &[id.into()])?;
+    if [clients, codes, ended, consents] == [0; 4] {
         return Ok(None);
     }
     audit::record(Event::RemoveClient, None, None, Some(id), None)?;
@@ -220,8 +219,8 @@ pub(crate) fn register_dynamic_client(
 }
 
 /// What the authorization endpoint has to know, in one row: what is registered of the client, NULL where nothing is; which
-/// scopes a user of this browser has let this client have at this host already; which there are to ask for, those of the
-/// tools; and whether it is `dynamic`, having registered itself under an id that nobody else has. Writes nothing.
+/// scopes a user of this browser has let this client have at this host already; which there are to ask for, those of
+/// tools, resources and prompts; and whether it is `dynamic`, having registered itself under an id that nobody else has. Writes nothing.
 #[pg_extern(schema = "mcp", security_definer, stable)]
 #[search_path(pg_catalog, pg_temp)]
 pub(crate) fn find_client(
@@ -265,11 +264,14 @@ pub(crate) fn find_client(
     Ok(TableIterator::once((name, uri, redirect_uris, consented, offered_scopes()?, dynamic)))
 }
 
-/// The scopes that tools need.
+/// The scopes that tools, resources and prompts need.
 fn offered_scopes() -> Result<Vec<String>, Error> {
     all(
         sql!(
-            "SELECT DISTINCT o.scope FROM mcp.tools AS t, unnest(string_to_array(t.scope, ' ')) AS o(scope) ORDER BY 1"
+            "SELECT unnest(string_to_array(scope, ' ')) FROM mcp.tools
+              UNION SELECT unnest(string_to_array(scope, ' ')) FROM mcp.resources
+              UNION SELECT unnest(string_to_array(scope, ' ')) FROM mcp.prompts
+              ORDER BY 1"
         ),
         &[],
         |row| required::<String>(&row, 1),
@@ -277,17 +279,16 @@ fn offered_scopes() -> Result<Vec<String>, Error> {
 }
 
 /// Whether a client may come to the token endpoint at all: it is registered, or has a metadata document, which was read
-/// when its code was asked for. Locks the row of a registered one, so that it is not swept away in the middle.
+/// when its code was asked for.
 pub(crate) fn known(id: &str) -> Result<bool, Error> {
-    if id.starts_with(DOCUMENT) {
-        return Ok(true);
-    }
-    let found = first(
-        sql!("SELECT 1 FROM mcp.clients WHERE client_id = $1 FOR KEY SHARE"),
-        &[id.into()],
-        |_| Ok(()),
-    )?;
-    Ok(found.is_some())
+    Ok(id.starts_with(DOCUMENT)
+        || run(sql!("SELECT 1 FROM mcp.clients WHERE client_id = $1"), &[id.into()])? == 1)
+}
+
+/// As [`known`], and locks the row of a registered one, so that it is not swept away before it is noted as [`used`].
+pub(crate) fn held(id: &str) -> Result<bool, Error> {
+    Ok(id.starts_with(DOCUMENT)
+        || run(sql!("SELECT 1 FROM mcp.clients WHERE client_id = $1 FOR KEY SHARE"), &[id.into()])? == 1)
 }
 
 /// Notes that a user signed in with the client; one that registered itself is known until its session can no longer be
@@ -303,19 +304,6 @@ pub(crate) fn used(id: &str, until: TimestampWithTimeZone) -> Result<(), Error> 
         &[id.into(), until.into(), KEEP_USED.into()],
     )?;
     Ok(())
-}
-
-/// Deletes up to `limit` clients that registered themselves and were not used, or not for long.
-pub(crate) fn clean_up(limit: i64) -> Result<i64, Error> {
-    run(
-        sql!(
-            "DELETE FROM mcp.clients AS c
-              USING (SELECT client_id FROM mcp.clients WHERE expires_at <= clock_timestamp()
-                      ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED) AS ended
-              WHERE c.client_id = ended.client_id"
-        ),
-        &[limit.into()],
-    )
 }
 
 #[cfg(test)]

@@ -129,7 +129,7 @@ pub(crate) fn issue_code(
         claims: raw(claims),
         metadata: raw(metadata),
     };
-    let plain = Zeroizing::new(serde_json::to_vec(&grant).map_err(|_| Error::Null("a grant"))?);
+    let plain = Zeroizing::new(serde_json::to_vec(&grant).map_err(Error::Grant)?);
     let key = seal::derive(code.secret(), None, &code.selector, KIND);
     let sealed = seal::seal(&key, &plain, &seal::associated(KIND, Uuid::from_bytes(code.selector), 0))?;
     run(
@@ -246,7 +246,7 @@ struct Redeemed {
 }
 
 fn redeem(request: &Redemption<'_>) -> Result<Result<Redeemed, Outcome>, Error> {
-    if !client::known(request.client)? {
+    if !client::held(request.client)? {
         return Ok(Err(Outcome::UnknownClient));
     }
     let Some(code) = request.code.and_then(|text| Token::parse(Kind::Code, text)) else {
@@ -391,22 +391,6 @@ pub(crate) fn redeem_code(
         ),
         Err(outcome) => (outcome.as_str(), None, None, None, None, None),
     }))
-}
-
-/// Deletes up to `limit` codes that nobody can redeem any more. Redeemed ones stay for another hour, so that a replay is
-/// known for what it is.
-pub(crate) fn clean_up(limit: i64) -> Result<i64, Error> {
-    run(
-        sql!(
-            "DELETE FROM mcp.authorization_codes AS c
-              USING (SELECT selector FROM mcp.authorization_codes
-                      WHERE expires_at <= clock_timestamp()
-                        AND (redeemed_at IS NULL OR redeemed_at <= clock_timestamp() - interval '1 hour')
-                      ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED) AS ended
-              WHERE c.selector = ended.selector"
-        ),
-        &[limit.into()],
-    )
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! A user is asked before the identity provider is involved, when nobody knows yet who they are; so what is remembered is
 //! found by a secret that the browser keeps in a cookie, and holds for the user who then signed in and nobody else.
-//! A consent ends with the session it led to when somebody ends that one.
+//! Who ends the session a consent led to deletes the consent with it.
 
 use crate::error::Error;
 use crate::ids::{rust_uuid, sql_uuid};
@@ -29,9 +29,9 @@ pub(crate) fn remembered(browser: &str, client: &str, host: &str) -> Result<Opti
     first(
         sql!(
             "SELECT c.scopes
-               FROM mcp.consents AS c LEFT JOIN mcp.sessions AS s USING (session_id)
+               FROM mcp.consents AS c
               WHERE c.browser_hash = $1 AND c.client_id = $2 AND c.redirect_host = $3
-                AND c.expires_at > clock_timestamp() AND s.revoked_at IS NULL
+                AND c.expires_at > clock_timestamp()
               ORDER BY c.given_at DESC LIMIT 1"
         ),
         &[hash(PURPOSE, browser).into(), client.into(), host.into()],
@@ -44,9 +44,9 @@ pub(crate) fn recall(browser: &str, consent: &Consent<'_>) -> Result<Option<Uuid
     first(
         sql!(
             "SELECT c.consent_id
-               FROM mcp.consents AS c LEFT JOIN mcp.sessions AS s USING (session_id)
+               FROM mcp.consents AS c
               WHERE c.browser_hash = $1 AND c.client_id = $2 AND c.redirect_host = $3 AND c.user_id = $4
-                AND c.scopes @> $5 AND c.expires_at > clock_timestamp() AND s.revoked_at IS NULL"
+                AND c.scopes @> $5 AND c.expires_at > clock_timestamp()"
         ),
         &[
             hash(PURPOSE, browser).into(),
@@ -90,7 +90,13 @@ pub(crate) fn rebind(old: Option<&str>, new: &str) -> Result<(), Error> {
     let new = hash(PURPOSE, secret("new_browser", Some(new))?);
     if let Some(old) = old {
         run(
-            sql!("UPDATE mcp.consents SET browser_hash = $2 WHERE browser_hash = $1"),
+            // Locked in the order of the sessions, as those who end several of them delete the consents.
+            sql!(
+                "UPDATE mcp.consents AS c SET browser_hash = $2
+                   FROM (SELECT consent_id FROM mcp.consents WHERE browser_hash = $1
+                          ORDER BY session_id FOR UPDATE) AS old
+                  WHERE c.consent_id = old.consent_id"
+            ),
             &[hash(PURPOSE, old).into(), new.into()],
         )?;
     }
@@ -114,17 +120,4 @@ pub(crate) fn led_to(consent: Uuid, session: Uuid) -> Result<(), Error> {
         &[sql_uuid(consent).into(), sql_uuid(session).into()],
     )?;
     Ok(())
-}
-
-/// Deletes up to `limit` consents that are over.
-pub(crate) fn clean_up(limit: i64) -> Result<i64, Error> {
-    run(
-        sql!(
-            "DELETE FROM mcp.consents AS c
-              USING (SELECT consent_id FROM mcp.consents WHERE expires_at <= clock_timestamp()
-                      ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED) AS ended
-              WHERE c.consent_id = ended.consent_id"
-        ),
-        &[limit.into()],
-    )
 }

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::ids::{rust_uuid, sql_uuid};
 use crate::interval::{lifetime, microseconds};
 use crate::jsonb::Jsonb;
-use crate::session::sealed;
+use crate::session::{refresh, revoke, sealed};
 use crate::settings;
 use crate::statement::{all, first, required, run, sql};
 use crate::token::{Kind, Token};
@@ -227,14 +227,7 @@ pub(crate) fn create(new: &NewSession<'_>) -> Result<Created, Error> {
     )?
     .expect("INSERT … RETURNING returns the row it inserted");
     if let Some(refresh) = &refresh {
-        run(
-            sql!("INSERT INTO mcp.refresh_tokens (selector, session_id, verifier) VALUES ($1, $2, $3)"),
-            &[
-                pgrx::Uuid::from_bytes(refresh.selector).into(),
-                sql_uuid(session_id).into(),
-                refresh.verifier().as_slice().into(),
-            ],
-        )?;
+        refresh::store(session_id, refresh)?;
     }
     sealed::create(session_id, new.oauth_data, &[Some(&access), refresh.as_ref()])?;
     audit::record(Event::Create, Some(session_id), Some(new.user_id), new.client_id, None)?;
@@ -250,39 +243,19 @@ fn make_room(user_id: Uuid) -> Result<(), Error> {
         sql!("SELECT pg_advisory_xact_lock(hashtextextended('mcp.sessions ' || $1::text, 0))"),
         &[user.into()],
     )?;
-    let live = first(
+    let mut displaced = all(
         sql!(
-            "SELECT count(*) FROM mcp.sessions
-              WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > clock_timestamp()"
-        ),
-        &[user.into()],
-        |row| required::<i64>(&row, 1),
-    )?;
-    if live.is_none_or(|live| live < limit) {
-        return Ok(());
-    }
-    let displaced = all(
-        sql!(
-            "UPDATE mcp.sessions AS s SET revoked_at = clock_timestamp(), revoked_reason = 'session limit'
-               FROM (SELECT session_id FROM mcp.sessions
-                      WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > clock_timestamp()
-                      ORDER BY updated_at DESC, session_id DESC OFFSET $2 FOR NO KEY UPDATE) AS oldest
-              WHERE s.session_id = oldest.session_id
-             RETURNING s.session_id, s.client_id"
+            "SELECT session_id FROM mcp.sessions
+              WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > clock_timestamp()
+              ORDER BY updated_at DESC, session_id DESC OFFSET $2"
         ),
         &[user.into(), (limit - 1).into()],
-        |row| Ok((required::<pgrx::Uuid>(&row, 1)?, row.get::<String>(2)?)),
+        |row| required::<pgrx::Uuid>(&row, 1).map(rust_uuid),
     )?;
-    for (session_id, client_id) in displaced {
-        let session_id = rust_uuid(session_id);
-        sealed::shred(session_id)?;
-        audit::record(
-            Event::Displace,
-            Some(session_id),
-            Some(user_id),
-            client_id.as_deref(),
-            Some("session limit"),
-        )?;
+    // Locked in the order in which whoever ends all of them does.
+    displaced.sort_unstable();
+    for session_id in displaced {
+        revoke::end(session_id, None, Event::Displace, Some("session limit"))?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::statement::{first, required, sql};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
 use std::ptr;
 
 /// A touch writes only when it gains more than this part of the TTL.
@@ -44,7 +45,8 @@ pub(crate) fn touch_armed() -> Result<(), Error> {
 }
 
 /// The session's expiry after this use. Skips the write when it gains too little, on a standby and in a read-only
-/// transaction, and when another transaction holds the row: it is sliding the expiry too, or ending the session.
+/// transaction, and when another transaction holds the row: it is sliding the expiry too, or ending the session. In
+/// REPEATABLE READ and above also when one has changed the row since the snapshot.
 fn slide(record: &Record) -> Result<pg_sys::TimestampTz, Error> {
     let expires_at = record.expires_at();
     let (ttl, absolute) = (record.ttl(), record.time(Column::AbsoluteExpiresAt).unwrap_or(0));
@@ -59,8 +61,9 @@ fn slide(record: &Record) -> Result<pg_sys::TimestampTz, Error> {
         return Ok(expires_at);
     }
     let session_id = record.uuid(Column::SessionId).map(sql_uuid);
-    let slid = as_owner(|| {
-        first(
+    let write = || {
+        as_owner(|| {
+            first(
             sql!(
                 "UPDATE mcp.sessions AS s
                     SET expires_at = least(clock_timestamp() + s.ttl, s.absolute_expires_at), updated_at = clock_timestamp()
@@ -73,8 +76,37 @@ fn slide(record: &Record) -> Result<pg_sys::TimestampTz, Error> {
             &[session_id.into()],
             |row| required::<TimestampWithTimeZone>(&row, 1),
         )
-    })?;
+        })
+    };
+    // SAFETY: reads a variable of the backend's.
+    let one_snapshot = unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 };
+    let slid = if one_snapshot { unless_changed(write)? } else { write()? };
     Ok(slid.map_or(expires_at, pg_sys::TimestampTz::from))
+}
+
+/// What `write` returns; `None` where it would change a row that has changed since the transaction's snapshot, which
+/// SKIP LOCKED does not skip. Then nothing is written, and the transaction goes on.
+fn unless_changed<T>(write: impl FnOnce() -> Result<Option<T>, Error>) -> Result<Option<T>, Error> {
+    // SAFETY: what BEGIN … EXCEPTION of PL/pgSQL does: the memory context and the resource owner are ours to restore,
+    // everything else is the subtransaction's. Any other error ends it together with the transaction.
+    unsafe {
+        let (memory, resources) = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
+        pg_sys::BeginInternalSubTransaction(ptr::null());
+        pg_sys::MemoryContextSwitchTo(memory);
+        let written = PgTryBuilder::new(AssertUnwindSafe(|| {
+            let written = write();
+            pg_sys::ReleaseCurrentSubTransaction();
+            written
+        }))
+        .catch_when(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE, |_| {
+            pg_sys::RollbackAndReleaseCurrentSubTransaction();
+            Ok(None)
+        })
+        .execute();
+        pg_sys::MemoryContextSwitchTo(memory);
+        pg_sys::CurrentResourceOwner = resources;
+        written
+    }
 }
 
 /// Slides the expiry of the session. Returns the new one; NULL unless the token is active.

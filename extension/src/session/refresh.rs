@@ -105,6 +105,19 @@ fn stored(token: &Token) -> Result<Option<Stored>, Error> {
     Ok(row.filter(|row| token::matches(&row.verifier, &token.verifier())))
 }
 
+/// Keeps a new refresh token of the session, as a hash.
+pub(crate) fn store(session: Uuid, token: &Token) -> Result<(), Error> {
+    run(
+        sql!("INSERT INTO mcp.refresh_tokens (selector, session_id, verifier) VALUES ($1, $2, $3)"),
+        &[
+            pgrx::Uuid::from_bytes(token.selector).into(),
+            sql_uuid(session).into(),
+            token.verifier().as_slice().into(),
+        ],
+    )?;
+    Ok(())
+}
+
 fn grace() -> i64 {
     microseconds(settings::refresh_grace())
 }
@@ -221,14 +234,7 @@ fn rotate(
         ),
         &[sql_uuid(session).into(), grace().into()],
     )?;
-    run(
-        sql!("INSERT INTO mcp.refresh_tokens (selector, session_id, verifier) VALUES ($1, $2, $3)"),
-        &[
-            pgrx::Uuid::from_bytes(next.selector).into(),
-            sql_uuid(session).into(),
-            next.verifier().as_slice().into(),
-        ],
-    )?;
+    store(session, &next)?;
     let expires_at = first(
         sql!(
             "UPDATE mcp.sessions
@@ -248,9 +254,10 @@ fn rotate(
         ],
         |row| required::<TimestampWithTimeZone>(&row, 1),
     )?;
-    let key = sealed::unwrap(session, presented)?;
-    sealed::wrap(session, &access, &key)?;
-    sealed::wrap(session, &next, &key)?;
+    let keys = sealed::keys()?;
+    let key = sealed::unwrap(session, presented, &keys)?;
+    sealed::wrap(session, &access, &key, &keys)?;
+    sealed::wrap(session, &next, &key, &keys)?;
     sealed::forget_all_but(session, &[&access.verifier(), &next.verifier(), &locked.verifier])?;
     audit::record(Event::Refresh, Some(session), Some(locked.user), locked.client.as_deref(), None)?;
     Ok(Refreshed {

@@ -1,5 +1,5 @@
 //! Ending sessions. What ended stays as a row until it would have ended anyway, so that its client is told "revoked";
-//! its sealed tokens are gone at once.
+//! its sealed tokens are gone at once, and so is the consent that led to it.
 
 use crate::audit::{self, Event};
 use crate::error::Error;
@@ -8,7 +8,7 @@ use crate::ids::{rust_uuid, sql_uuid};
 use crate::session::record::Column;
 use crate::session::sealed;
 use crate::session::verdict::judge;
-use crate::statement::{all, first, required, sql};
+use crate::statement::{all, first, required, run, sql};
 use crate::token::{self, Kind, Token};
 use pgrx::prelude::*;
 use uuid::Uuid;
@@ -32,6 +32,10 @@ pub(crate) fn end(
     )?;
     let Some((user, client)) = ended else { return Ok(false) };
     sealed::shred(session)?;
+    // Whoever signs in once more than the limit allows has withdrawn nothing.
+    if !matches!(event, Event::Displace) {
+        run(sql!("DELETE FROM mcp.consents WHERE session_id = $1"), &[sql_uuid(session).into()])?;
+    }
     audit::record(event, Some(session), Some(rust_uuid(user)), client.as_deref(), reason)?;
     Ok(true)
 }

@@ -16,15 +16,16 @@ use zeroize::Zeroizing;
 
 const KIND: &str = "oauth data";
 
-fn keys() -> Result<Vec<ServerKey>, Error> {
+/// The server keys. Read once for all that one call wraps and unwraps.
+pub(crate) fn keys() -> Result<Vec<ServerKey>, Error> {
     settings::key_file().map_or_else(|| Ok(Vec::new()), |path| seal::server_keys(&path))
 }
 
 /// Seals a new session's data, with a wrapped copy of its key for each of its tokens.
 pub(crate) fn create(session: Uuid, data: Option<Jsonb>, tokens: &[Option<&Token>]) -> Result<(), Error> {
-    let key = seal::data_key()?;
+    let (key, keys) = (seal::data_key()?, keys()?);
     for token in tokens.iter().flatten() {
-        wrap(session, token, &key)?;
+        wrap(session, token, &key, &keys)?;
     }
     data.map_or(Ok(()), |data| store(session, &key, data))
 }
@@ -39,8 +40,7 @@ pub(crate) fn replace(session: Uuid, data: Option<Jsonb>, tokens: &[Option<&Toke
 }
 
 /// Stores a wrapped copy of the session's key for one of its tokens.
-pub(crate) fn wrap(session: Uuid, token: &Token, key: &Key) -> Result<(), Error> {
-    let keys = keys()?;
+pub(crate) fn wrap(session: Uuid, token: &Token, key: &Key, keys: &[ServerKey]) -> Result<(), Error> {
     let server = keys.first();
     run(
         sql!(
@@ -57,19 +57,30 @@ pub(crate) fn wrap(session: Uuid, token: &Token, key: &Key) -> Result<(), Error>
 }
 
 /// The session's key, unwrapped with one of its tokens.
-pub(crate) fn unwrap(session: Uuid, token: &Token) -> Result<Key, Error> {
+pub(crate) fn unwrap(session: Uuid, token: &Token, keys: &[ServerKey]) -> Result<Key, Error> {
     let stored = first(
         sql!("SELECT server_key, wrapped FROM mcp.wrapped_keys WHERE session_id = $1 AND verifier = $2"),
         &[sql_uuid(session).into(), token.verifier().as_slice().into()],
         |row| Ok((row.get::<Vec<u8>>(1)?, required::<Vec<u8>>(&row, 2)?)),
     )?;
     let (server_key, wrapped) = stored.ok_or(Error::Unsealable(session))?;
+    open(session, token, server_key.as_deref(), &wrapped, keys)
+}
+
+/// Opens a wrapped key of the session's.
+fn open(
+    session: Uuid,
+    token: &Token,
+    server_key: Option<&[u8]>,
+    wrapped: &[u8],
+    keys: &[ServerKey],
+) -> Result<Key, Error> {
     let key = match server_key {
-        None => seal::unwrap(token, session, None, &wrapped),
-        Some(id) => keys()?
+        None => seal::unwrap(token, session, None, wrapped),
+        Some(id) => keys
             .iter()
-            .find(|key| key.id == id.as_slice())
-            .and_then(|server| seal::unwrap(token, session, Some(server), &wrapped)),
+            .find(|key| key.id == id)
+            .and_then(|server| seal::unwrap(token, session, Some(server), wrapped)),
     };
     key.ok_or(Error::Unsealable(session))
 }
@@ -124,14 +135,29 @@ fn active(token: Option<&str>) -> Result<Option<(Uuid, Token)>, Error> {
 #[pg_extern(schema = "mcp", security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 fn session_oauth_data(token: Option<&str>) -> Result<Option<Jsonb>, pg_sys::panic::ErrorReport> {
-    let Some((session, token)) = active(token)? else { return Ok(None) };
+    let text = token;
+    let Some((session, token)) = active(text)? else { return Ok(None) };
+    // In one statement, so that ciphertext and key are of one moment.
     let stored = first(
-        sql!("SELECT generation, ciphertext FROM mcp.sealed_tokens WHERE session_id = $1"),
-        &[sql_uuid(session).into()],
-        |row| Ok((required::<i64>(&row, 1)?, required::<Vec<u8>>(&row, 2)?)),
+        sql!(
+            "SELECT t.generation, t.ciphertext, k.server_key, k.wrapped
+               FROM mcp.sealed_tokens AS t
+               LEFT JOIN mcp.wrapped_keys AS k ON k.session_id = t.session_id AND k.verifier = $2
+              WHERE t.session_id = $1"
+        ),
+        &[sql_uuid(session).into(), token.verifier().as_slice().into()],
+        |row| {
+            let key = row.get::<Vec<u8>>(4)?.map(|wrapped| Ok::<_, Error>((row.get::<Vec<u8>>(3)?, wrapped)));
+            Ok((required::<i64>(&row, 1)?, required::<Vec<u8>>(&row, 2)?, key.transpose()?))
+        },
     )?;
-    let Some((generation, ciphertext)) = stored else { return Ok(None) };
-    let key = unwrap(session, &token)?;
+    let Some((generation, ciphertext, wrapped)) = stored else { return Ok(None) };
+    let Some((server_key, wrapped)) = wrapped else {
+        // The token may have been replaced since it was judged.
+        return if active(text)?.is_some() { Err(Error::Unsealable(session).into()) } else { Ok(None) };
+    };
+    let keys = server_key.is_some().then(keys).transpose()?.unwrap_or_default();
+    let key = open(session, &token, server_key.as_deref(), &wrapped, &keys)?;
     let plain = seal::open(&key, &ciphertext, &seal::associated(KIND, session, generation))
         .ok_or(Error::Unsealable(session))?;
     let text = CString::new(plain.to_vec()).map_err(|_| Error::Unsealable(session))?;
@@ -145,20 +171,21 @@ fn set_session_oauth_data(
     token: Option<&str>,
     oauth_data: Option<Jsonb>,
 ) -> Result<bool, pg_sys::panic::ErrorReport> {
-    let Some((session, token)) = active(token)? else { return Ok(false) };
-    let locked = first(
-        sql!("SELECT 1 FROM mcp.sessions WHERE session_id = $1 AND revoked_at IS NULL FOR NO KEY UPDATE"),
+    let text = token;
+    let Some((session, token)) = active(text)? else { return Ok(false) };
+    // Judged again behind the lock: the token may have been replaced meanwhile.
+    run(
+        sql!("SELECT 1 FROM mcp.sessions WHERE session_id = $1 FOR NO KEY UPDATE"),
         &[sql_uuid(session).into()],
-        |_| Ok(()),
     )?;
-    if locked.is_none() {
+    if active(text)?.is_none() {
         return Ok(false);
     }
     match oauth_data {
         Some(data) => {
             let data =
                 data.within("oauth_data", settings::max_oauth_data_bytes(), "mcp.max_oauth_data_bytes")?;
-            store(session, &unwrap(session, &token)?, data)?;
+            store(session, &unwrap(session, &token, &keys()?)?, data)?;
         }
         None => {
             run(sql!("DELETE FROM mcp.sealed_tokens WHERE session_id = $1"), &[sql_uuid(session).into()])?;

@@ -63,14 +63,7 @@ pub(crate) fn widen(session: Uuid, new: &NewSession<'_>) -> Result<Option<(Creat
     // All of them, not the live one alone: an old one that comes back names nothing any more, so that a window of the
     // same client that had not heard of the change does not end the session.
     run(sql!("DELETE FROM mcp.refresh_tokens WHERE session_id = $1"), &[sql_uuid(session).into()])?;
-    run(
-        sql!("INSERT INTO mcp.refresh_tokens (selector, session_id, verifier) VALUES ($1, $2, $3)"),
-        &[
-            pgrx::Uuid::from_bytes(refresh.selector).into(),
-            sql_uuid(session).into(),
-            refresh.verifier().as_slice().into(),
-        ],
-    )?;
+    super::refresh::store(session, &refresh)?;
     sealed::replace(session, new.oauth_data, &[Some(&access), Some(&refresh)])?;
     audit::record(Event::Widen, Some(session), Some(new.user_id), new.client_id, None)?;
     let created = Created {

@@ -25,19 +25,6 @@ pub(super) struct Scope {
     associated: Vec<u8>,
 }
 
-/// Forgets up to `limit` used states that would not be taken any more. Runs as `mcp_owner`.
-pub(crate) fn clean_up(limit: i64) -> Result<i64, Error> {
-    run(
-        sql!(
-            "DELETE FROM mcp.used_request_states AS s
-              USING (SELECT state_hash FROM mcp.used_request_states WHERE expires_at <= clock_timestamp()
-                      LIMIT $1 FOR UPDATE SKIP LOCKED) AS ended
-              WHERE s.state_hash = ended.state_hash"
-        ),
-        &[limit.into()],
-    )
-}
-
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct State {
     /// Microseconds since 2000.

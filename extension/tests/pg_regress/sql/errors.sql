@@ -55,6 +55,8 @@ UPDATE mcp.sealed_tokens AS t SET ciphertext = o.ciphertext FROM mcp.sealed_toke
    AND o.session_id = (SELECT session_id FROM mcp.sessions WHERE subject = 'swap two');
 SELECT mcp.session_oauth_data(:'token');
 SELECT mcp.session_oauth_data(:'other');
+DELETE FROM mcp.wrapped_keys WHERE session_id = (SELECT session_id FROM mcp.sessions WHERE subject = 'swap two');
+SELECT mcp.session_oauth_data(:'other');
 -- Settings.
 SET mcp.session_ttl = 0;
 SET mcp.refresh_grace = '2 h';

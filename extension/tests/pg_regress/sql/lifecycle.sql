@@ -128,3 +128,14 @@ UPDATE mcp.sign_ins SET expires_at = now();
 SELECT * FROM mcp.finish_sign_in(:'state', :'browser');
 SELECT mcp.cleanup_expired_sessions();
 SELECT count(*) FROM mcp.sign_ins;
+-- A look-up beside parallel workers takes a snapshot of its own.
+SELECT access_token AS token FROM mcp.create_session('https://idp.example', 'mallory', NULL) \gset
+CREATE TABLE regress.many AS SELECT n FROM generate_series(1, 1000) AS n;
+ALTER TABLE regress.many SET (parallel_workers = 2);
+SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0;
+SELECT (SELECT status FROM mcp.lookup_session(:'token' || left(m.body, 0))) AS status, m.count
+  FROM (SELECT count(*), min(n)::text AS body FROM regress.many) AS m;
+RESET parallel_setup_cost;
+RESET parallel_tuple_cost;
+DROP TABLE regress.many;

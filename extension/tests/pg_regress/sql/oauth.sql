@@ -41,14 +41,16 @@ SELECT client_id = :'dynamic' AS oldest, client_id IN (:'newer', :'newest') AS n
 RESET mcp.max_unused_clients;
 SET ROLE regress_auth;
 SELECT client_id AS dynamic FROM mcp.register_dynamic_client('CLI', '{http://127.0.0.1/cb}') \gset
--- There are those scopes to ask for that tools need.
+-- There are those scopes to ask for that tools, resources and prompts need.
 RESET ROLE;
 CREATE FUNCTION regress.scoped() RETURNS text LANGUAGE sql AS 'SELECT ''x''';
 SELECT mcp.expose_tool('regress.scoped()', scope => 'notes:write notes:read');
+SELECT mcp.expose_resource('regress.scoped()', 'x://scoped', scope => 'files:read notes:read');
+SELECT mcp.expose_prompt('regress.scoped()', scope => 'prompts:read');
 SET ROLE regress_auth;
 SELECT offered_scopes FROM mcp.find_client('nobody');
 RESET ROLE;
-SELECT mcp.withdraw_tool('scoped');
+SELECT mcp.withdraw_tool('scoped'), mcp.withdraw_resource('x://scoped'), mcp.withdraw_prompt('scoped');
 SET ROLE regress_auth;
 -- Nobody has consented yet, so nothing is made.
 PREPARE issue(text, text[], boolean, text, text) AS
@@ -145,6 +147,28 @@ SELECT status FROM mcp.refresh_session(:'refresh_4', :'dynamic');
 -- A consent ends with the session it led to.
 SELECT consented_scopes IS NULL AS asked_again FROM mcp.find_client(:'dynamic', :'browser_4', '127.0.0.1');
 SELECT consented_scopes IS NOT NULL AS not_asked_again FROM mcp.find_client(:'dynamic', :'browser_3', '127.0.0.1');
+-- It stays withdrawn when clean-up has taken the session away.
+RESET ROLE;
+DELETE FROM mcp.sessions WHERE session_id = :'session_4';
+SET ROLE regress_auth;
+SELECT consented_scopes IS NULL AS asked_again FROM mcp.find_client(:'dynamic', :'browser_4', '127.0.0.1');
+EXECUTE issue('grace', '{mcp}', false, :'browser_4', :'browser_4');
+-- Whoever signs in once more than the limit allows has withdrawn nothing.
+SELECT repeat('5', 43) AS browser_5 \gset
+SELECT code AS code_j FROM mcp.issue_code('https://idp.example', 'judy', NULL, :'dynamic', 'http://127.0.0.1:6000/cb',
+    '127.0.0.1', :'challenge', :'resource', '{mcp}', NULL, NULL, true, NULL, :'browser_5') \gset
+SELECT access_token AS access_j FROM mcp.redeem_code(:'code_j', :'dynamic', 'http://127.0.0.1:6000/cb', :'verifier') \gset
+RESET ROLE;
+SET mcp.max_sessions_per_user = 1;
+SELECT count(*) FROM mcp.create_session('https://idp.example', 'judy', NULL);
+RESET mcp.max_sessions_per_user;
+SET ROLE regress_auth;
+SELECT status AS displaced FROM mcp.lookup_session(:'access_j');
+SELECT consented_scopes FROM mcp.find_client(:'dynamic', :'browser_5', '127.0.0.1');
+SELECT status, code AS code_j FROM mcp.issue_code('https://idp.example', 'judy', NULL, :'dynamic', 'http://127.0.0.1:6000/cb',
+    '127.0.0.1', :'challenge', :'resource', '{mcp}', NULL, NULL, false, :'browser_5', :'browser_5') \gset
+SELECT :'status';
+SELECT status FROM mcp.redeem_code(:'code_j', :'dynamic', 'http://127.0.0.1:6000/cb', :'verifier');
 -- RFC 7009: a client ends its own sessions and nobody else's.
 SELECT mcp.revoke_token(:'access_3', 'nobody') IS NULL AS nobody, mcp.revoke_token(:'access_3', 'editor') AS editor,
        mcp.revoke_token('nonsense', :'dynamic') AS nonsense, mcp.revoke_token(NULL, :'dynamic') AS nothing;
@@ -185,11 +209,13 @@ UPDATE mcp.consents SET expires_at = now() WHERE browser_hash = (SELECT browser_
 UPDATE mcp.clients SET expires_at = now() WHERE client_id = :'newest';
 SELECT count(*) AS consents FROM mcp.consents;
 SELECT mcp.cleanup_expired_sessions(0);
+SELECT count(*) AS consents FROM mcp.consents;
+SELECT mcp.cleanup_expired_sessions(older_than => '1 day');
 SELECT count(*) FILTER (WHERE redeemed_at IS NULL) AS not_redeemed, count(*) > 0 AS redeemed FROM mcp.authorization_codes;
 SELECT count(*) AS consents FROM mcp.consents;
 SELECT count(*) AS newest FROM mcp.clients WHERE client_id = :'newest';
 UPDATE mcp.authorization_codes SET redeemed_at = now() - interval '61 min';
-SELECT mcp.cleanup_expired_sessions(0);
+SELECT mcp.cleanup_expired_sessions(older_than => '1 day');
 SELECT count(*) AS redeemed FROM mcp.authorization_codes;
 -- Removing a client ends its sessions.
 SELECT count(*) AS live FROM mcp.sessions WHERE client_id = :'dynamic' AND revoked_at IS NULL;

@@ -24,8 +24,9 @@ SELECT polrelid::regclass, polname, polcmd, polpermissive, p.roles,
                                        ORDER BY role::regrole::text COLLATE "C")
                        FROM unnest(polroles) AS role) AS p (roles)
  ORDER BY c.relname COLLATE "C", polname COLLATE "C";
--- A function that runs as its owner is owned by mcp_owner and pins its search path.
-SELECT count(*) > 0, bool_and(proowner = 'mcp_owner'::regrole), bool_and(proconfig @> '{"search_path=pg_catalog, pg_temp"}')
+-- A function that runs as its owner is owned by mcp_owner and pins its search path and what policies do.
+SELECT count(*) > 0, bool_and(proowner = 'mcp_owner'::regrole),
+       bool_and(proconfig @> '{"search_path=pg_catalog, pg_temp", row_security=on}')
   FROM pg_proc WHERE pronamespace = 'mcp'::regnamespace AND prosecdef;
 -- Views ask for the rights of whoever reads them.
 SELECT relname, reloptions FROM pg_class
