@@ -57,9 +57,10 @@ impl Place {
         make.command()
             .args(["--no-print-directory", "run"])
             .current_dir(checkout::root())
-            .envs([("PORT", self.port), ("IDP_PORT", self.idp_port), ("PG_PORT", self.pg_port)].map(
-                |(name, port)| (name, port.to_string()),
-            ))
+            .envs(
+                [("PORT", self.port), ("IDP_PORT", self.idp_port), ("PG_PORT", self.pg_port)]
+                    .map(|(name, port)| (name, port.to_string())),
+            )
             // The suite may itself be run by make.
             .env_remove("MAKELEVEL")
             .env_remove("MAKEFLAGS")

@@ -37,7 +37,7 @@ pub struct KnownClient {
     pub redirect_uris: Option<Vec<String>>,
     /// What somebody has let it have, in the browser and at the host that were asked about.
     pub consented: Option<Vec<String>>,
-    /// The scopes that tools need.
+    /// The scopes that tools, resources and prompts need.
     pub offered: Vec<String>,
     /// Whether it registered itself, under an id that was made for it alone.
     pub dynamic: bool,
