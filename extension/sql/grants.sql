@@ -1,5 +1,5 @@
--- Who may do what, and what is what; run when everything is there. Nothing of ours is for PUBLIC but the readers of the identity, which tell nobody anything about
--- anybody else.
+-- Who may do what, and what is what; run when everything is there. Nothing of ours is for PUBLIC but the readers of the
+-- identity, which tell nobody anything about anybody else.
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA mcp FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA mcp FROM PUBLIC;
 GRANT USAGE ON SCHEMA mcp TO PUBLIC;
