@@ -8,6 +8,7 @@
 pub mod address;
 pub mod authorize;
 pub mod client;
+mod client_metadata;
 pub mod consent;
 pub mod document;
 pub mod metadata;
@@ -49,6 +50,14 @@ impl AuthorizationServer {
             sign_in_limit: RateLimit::new(settings.sign_in_limit),
         }
     }
+}
+
+/// Why a token is not issued for another resource than ours (RFC 8707 §2).
+const OTHER_RESOURCE: &str = "This server issues tokens for its own MCP endpoint alone.";
+
+/// Whether a request names a resource, with a slash behind it or without.
+fn is_named(resource: &str, named: &str) -> bool {
+    named == resource || named.strip_suffix('/') == Some(resource)
 }
 
 /// 401: no such client, or one that claims a secret; all of ours are public. Clients register anew on this.

@@ -1,4 +1,4 @@
-//! Reading the body of a request: bounded in size and in time.
+//! Reading bodies: those of requests, and those of answers to ours; bounded in size and in time.
 
 use std::time::Duration;
 
@@ -8,6 +8,28 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 
 use crate::error::Fault;
+
+/// Why the body of an answer cannot be read.
+#[derive(Debug)]
+pub enum Unread {
+    TooLong,
+    Broken(reqwest::Error),
+}
+
+/// The whole body of an answer to us, no longer than `limit` bytes. How long that may take is the client's to say.
+pub async fn answer(response: &mut reqwest::Response, limit: usize) -> Result<Vec<u8>, Unread> {
+    if response.content_length().is_some_and(|length| length > limit as u64) {
+        return Err(Unread::TooLong);
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(Unread::Broken)? {
+        if body.len() + chunk.len() > limit {
+            return Err(Unread::TooLong);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
 
 /// The whole body, no longer than `limit` bytes, once it has come in within `deadline`.
 pub async fn read(body: Incoming, limit: usize, deadline: Duration) -> Result<Bytes, Fault> {

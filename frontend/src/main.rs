@@ -22,6 +22,7 @@ mod form;
 mod gate;
 mod idp;
 mod mcp;
+mod media_type;
 mod metrics;
 mod notices;
 mod pages;

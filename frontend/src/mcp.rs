@@ -41,6 +41,7 @@ use crate::{
         era::{Action, Era, Violation},
         handler::{Caller, Handler},
     },
+    media_type,
     respond::{self, Body},
     sessions::{Refusal, Sessions},
     token::SessionToken,
@@ -288,7 +289,7 @@ impl Mcp {
         match fault.get() {
             Some(fault) => Err(fault.clone()),
             // What rmcp refuses in plain text, clients of the newest revision could not tell from a proxy's page.
-            None if !response.status().is_success() && !is_json(response.headers()) => {
+            None if !response.status().is_success() && !media_type::is_json(response.headers()) => {
                 Err(Fault::client(StatusCode::BAD_REQUEST, "invalid_request", "the message cannot be read"))
             }
             None => Ok(response),
@@ -327,7 +328,7 @@ fn check_media_types(headers: &HeaderMap) -> Result<(), Fault> {
         return Err(not_acceptable("the answer is application/json or text/event-stream: accept both"));
     }
     // This also keeps pages from posting here without a preflight.
-    if !is_json(headers) {
+    if !media_type::is_json(headers) {
         return Err(Fault::client(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported_media_type",
@@ -339,11 +340,6 @@ fn check_media_types(headers: &HeaderMap) -> Result<(), Fault> {
 
 fn not_acceptable(why: &'static str) -> Fault {
     Fault::client(StatusCode::NOT_ACCEPTABLE, "not_acceptable", why)
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
 impl Failure {

@@ -11,7 +11,8 @@ use proptest::test_runner::{Config, RngSeed, TestRunner};
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, Options};
 use tests::database::Database;
-use tests::session::{NewSession, Session, call_tool};
+use tests::hygiene;
+use tests::session::{NewSession, Session, call_tool_unwatched};
 use tests::sqlsmith::Statements;
 use tokio_postgres::{Client, SimpleQueryMessage};
 use uuid::Uuid;
@@ -173,8 +174,19 @@ impl<'a> Stage<'a> {
 
     /// In a tool of hers.
     async fn sealed(&self, exec: &Client, tool: &str, statement: &str) -> Result<(String, String)> {
+        // What a transaction leaves is seen at its end; until then it may hold locks that end with it.
+        let before = hygiene::state_of(exec).await?;
         exec.batch_execute("BEGIN").await?;
-        let called = call_tool(exec, &self.alice.token, tool, json!({"statement": statement})).await;
+        let arguments = json!({"statement": statement});
+        let called = call_tool_unwatched(exec, &self.alice.token, tool, arguments).await;
+        let held = if called.is_ok() { Some(hygiene::state_of(exec).await?) } else { None };
+        exec.batch_execute("ROLLBACK").await?;
+        let left = hygiene::state_of(exec).await?;
+        ensure!(left == before, "it left {}", hygiene::difference(&before, &left));
+        if let Some(mut held) = held {
+            held.as_object_mut().context("an object")?.remove("advisory");
+            ensure!(held == before, "it left {}", hygiene::difference(&before, &held));
+        }
         let result = match called {
             Ok(result) => result,
             // What PostgreSQL itself calls an internal error is not the tool's, and is raised.
@@ -182,11 +194,9 @@ impl<'a> Stage<'a> {
                 let error = error.as_db_error().with_context(|| format!("no answer: {error}"))?;
                 let (state, text) = (error.code().code().to_owned(), format!("{error:?}"));
                 ensure!(["XX", "53", "57", "58"].contains(&&state[..2]), "raised: {text}");
-                exec.batch_execute("ROLLBACK").await?;
                 return Ok((state, text));
             }
         };
-        exec.batch_execute("ROLLBACK").await?;
         let text = result.to_string();
         ensure!(result["content"].is_array(), "no result: {text}");
         if result["isError"] == true {

@@ -14,8 +14,9 @@ use url::form_urlencoded;
 use crate::{
     app::{App, Peer},
     authorization_server::{
+        OTHER_RESOURCE,
         client::{self, Client},
-        consent,
+        consent, is_named,
         redirect::RedirectUri,
     },
     cookie,
@@ -239,8 +240,8 @@ fn check(query: &Query, resource: &str) -> Result<(Vec<String>, String), Refusal
         .filter(|challenge| random::is_secret(challenge))
         .ok_or_else(|| refusal("invalid_request", "code_challenge is missing or malformed."))?;
     // One resource: a request that names none means it (RFC 8707 §2), one that names another is not for us.
-    if get("resource")?.is_some_and(|named| named != resource && named.strip_suffix('/') != Some(resource)) {
-        return Err(refusal("invalid_target", "This server issues tokens for its own MCP endpoint alone."));
+    if get("resource")?.is_some_and(|named| !is_named(resource, named)) {
+        return Err(refusal("invalid_target", OTHER_RESOURCE));
     }
     let scopes = scope::parse(get("scope")?.unwrap_or_default())
         .ok_or_else(|| refusal("invalid_scope", "scope is no list of scopes."))?;

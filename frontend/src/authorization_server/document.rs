@@ -14,7 +14,7 @@ use std::{
 
 use http::{HeaderMap, StatusCode, header};
 use reqwest::{
-    Client, Response,
+    Client,
     dns::{Addrs, Name, Resolve, Resolving},
     redirect,
 };
@@ -26,8 +26,13 @@ use serde_json::{Map, Value};
 use url::{Host, Url};
 
 use crate::{
-    authorization_server::{address, redirect::RedirectUri},
+    authorization_server::{
+        address,
+        client_metadata::{self, Unacceptable},
+    },
+    body::{self, Unread},
     config::is_loopback,
+    media_type,
 };
 
 /// What the specification recommends as the largest document.
@@ -41,7 +46,6 @@ const KEEP_LONGEST: Duration = Duration::from_secs(24 * 3600);
 const MOST: usize = 1000;
 /// How many of one host: whoever has one can publish as many as they like.
 const MOST_OF_HOST: usize = 50;
-const MOST_REDIRECT_URIS: usize = 32;
 
 /// The documents that were read, and the way to read more.
 pub struct Documents {
@@ -147,7 +151,10 @@ impl Documents {
             return Err(DocumentFault::ContentType);
         }
         let keep = freshness(response.headers());
-        let body = body(&mut response).await?;
+        let body = body::answer(&mut response, LARGEST).await.map_err(|unread| match unread {
+            Unread::TooLong => DocumentFault::TooLong,
+            Unread::Broken(error) => transport(error),
+        })?;
         let Strict(object) = serde_json::from_slice(&body).map_err(|_| DocumentFault::Malformed)?;
         let document = serde_json::from_value(Value::Object(object)).map_err(|_| DocumentFault::Malformed)?;
         Ok((document, keep))
@@ -211,24 +218,20 @@ impl Document {
         if self.client_id != id {
             return Err(DocumentFault::WrongId);
         }
-        let names = |list: &Option<Vec<String>>, name: &str| {
-            list.as_ref().is_none_or(|list| list.iter().any(|entry| entry == name))
-        };
         let public = self.token_endpoint_auth_method.as_deref().is_none_or(|method| method == "none")
             && self.client_secret.is_none();
-        if !public || !names(&self.grant_types, "authorization_code") || !names(&self.response_types, "code")
-        {
+        if !public {
             return Err(DocumentFault::Unsupported);
         }
-        let acceptable = |uri: &String| {
-            RedirectUri::parse(uri).is_some_and(|uri| {
-                uri.private_scheme().is_none_or(|scheme| private_schemes.iter().any(|known| known == scheme))
-            })
-        };
-        let number = self.redirect_uris.len();
-        if number == 0 || number > MOST_REDIRECT_URIS || !self.redirect_uris.iter().all(acceptable) {
-            return Err(DocumentFault::RedirectUri);
-        }
+        let (grants, responses) = (self.grant_types.as_deref(), self.response_types.as_deref());
+        client_metadata::check(grants, responses, &self.redirect_uris, private_schemes).map_err(
+            |unacceptable| match unacceptable {
+                Unacceptable::Grants | Unacceptable::Responses => DocumentFault::Unsupported,
+                Unacceptable::Number | Unacceptable::RedirectUri | Unacceptable::PrivateScheme => {
+                    DocumentFault::RedirectUri
+                }
+            },
+        )?;
         if self.client_name.trim().is_empty() { Err(DocumentFault::Malformed) } else { Ok(()) }
     }
 }
@@ -272,20 +275,6 @@ impl Resolve for SystemNames {
     }
 }
 
-async fn body(response: &mut Response) -> Result<Vec<u8>, DocumentFault> {
-    if response.content_length().is_some_and(|length| length > LARGEST as u64) {
-        return Err(DocumentFault::TooLong);
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(transport)? {
-        if body.len() + chunk.len() > LARGEST {
-            return Err(DocumentFault::TooLong);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
 fn transport(error: reqwest::Error) -> DocumentFault {
     let fault = if error.is_timeout() { DocumentFault::Timeout } else { DocumentFault::Unreachable };
     tracing::debug!(error = %error.without_url(), "a client metadata document cannot be fetched");
@@ -293,9 +282,9 @@ fn transport(error: reqwest::Error) -> DocumentFault {
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+    media_type::of(headers).is_some_and(|essence| {
+        essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+    })
 }
 
 /// How long the answer may be kept by a cache that serves everybody (RFC 9111 §4.2, §5.2.2).
@@ -600,6 +589,7 @@ mod property {
     use serde_json::json;
 
     use super::*;
+    use crate::authorization_server::redirect::RedirectUri;
 
     const ID: &str = "https://app.example.com/client.json";
 

@@ -5,24 +5,26 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
     app::{App, Peer},
-    authorization_server::{client, redirect::RedirectUri},
+    authorization_server::{
+        client,
+        client_metadata::{self, Unacceptable},
+    },
     body,
     error::Fault,
+    media_type,
     respond::{self, Body},
 };
 
 /// Larger than any registration that SDKs send.
 const LIMIT: usize = 16 << 10;
 const DEADLINE: Duration = Duration::from_secs(10);
-/// As the extension has it.
-const MOST_REDIRECT_URIS: usize = 32;
 const LONGEST_URI: usize = 2048;
 
 /// What is read of a registration. Everything else (logos, contacts, scopes) is ignored, as RFC 7591 §2 wants of what a
@@ -48,7 +50,7 @@ pub async fn post(app: &App, peer: &Peer, request: Request<Incoming>) -> Result<
     }
     app.authorization_server.register_limit.check(peer.address.ip())?;
     let (parts, body) = request.into_parts();
-    if !is_json(&parts.headers) {
+    if !media_type::is_json(&parts.headers) {
         return Err(Fault::invalid_request("The body must be application/json."));
     }
     let body = body::read(body, LIMIT, DEADLINE).await?;
@@ -85,41 +87,32 @@ pub async fn post(app: &App, peer: &Peer, request: Request<Incoming>) -> Result<
 
 /// The redirect URIs of metadata in order.
 fn check<'a>(metadata: &'a Metadata, private_schemes: &[String]) -> Result<&'a [String], Fault> {
-    let asks_for = |list: &Option<Vec<String>>, name: &str| {
-        list.as_ref().is_none_or(|list| list.iter().any(|entry| entry == name))
-    };
-    if !asks_for(&metadata.grant_types, "authorization_code") {
-        return Err(invalid("grant_types must contain authorization_code."));
-    }
-    if !asks_for(&metadata.response_types, "code") {
-        return Err(invalid("response_types must contain code."));
-    }
     let uris = metadata.redirect_uris.as_deref().unwrap_or_default();
-    if uris.is_empty() || uris.len() > MOST_REDIRECT_URIS {
-        return Err(invalid_redirect("redirect_uris must have one entry at least and 32 at most."));
-    }
-    for uri in uris {
-        let uri = RedirectUri::parse(uri).ok_or_else(|| {
-            invalid_redirect("A redirect URI must be https://…, or http:// on localhost, 127.0.0.1 or [::1].")
-        })?;
-        if uri.private_scheme().is_some_and(|scheme| !private_schemes.iter().any(|known| known == scheme)) {
-            return Err(invalid_redirect(
-                "This server does not send people to private schemes: MCP_REDIRECT_SCHEMES lists those it knows.",
-            ));
-        }
-    }
+    let (grants, responses) = (metadata.grant_types.as_deref(), metadata.response_types.as_deref());
+    client_metadata::check(grants, responses, uris, private_schemes).map_err(refusal)?;
     Ok(uris)
+}
+
+fn refusal(unacceptable: Unacceptable) -> Fault {
+    match unacceptable {
+        Unacceptable::Grants => invalid("grant_types must contain authorization_code."),
+        Unacceptable::Responses => invalid("response_types must contain code."),
+        Unacceptable::Number => {
+            invalid_redirect("redirect_uris must have one entry at least and 32 at most.")
+        }
+        Unacceptable::RedirectUri => {
+            invalid_redirect("A redirect URI must be https://…, or http:// on localhost, 127.0.0.1 or [::1].")
+        }
+        Unacceptable::PrivateScheme => invalid_redirect(
+            "This server does not send people to private schemes: MCP_REDIRECT_SCHEMES lists those it knows.",
+        ),
+    }
 }
 
 fn is_web_page(uri: &str) -> bool {
     uri.len() <= LONGEST_URI
         && uri.bytes().all(|byte| byte.is_ascii_graphic())
         && url::Url::parse(uri).is_ok_and(|url| url.scheme() == "https")
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
 fn invalid(public: &'static str) -> Fault {

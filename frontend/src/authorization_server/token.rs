@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     app::{App, Peer},
-    authorization_server::{client_id, unknown_client},
+    authorization_server::{OTHER_RESOURCE, client_id, is_named, unknown_client},
     error::Fault,
     form,
     query::Query,
@@ -57,13 +57,10 @@ pub async fn post(app: &App, peer: &Peer, request: Request<Incoming>) -> Result<
 
 /// RFC 8707 §2.2: what a request names has to be what tokens are issued for.
 fn check_resource(app: &App, form: &Query) -> Result<(), Fault> {
-    let resource = app.sessions.resource();
-    match form.get("resource")? {
-        Some(named) if named != resource && named.strip_suffix('/') != Some(resource) => {
-            Err(invalid_target())
-        }
-        _ => Ok(()),
+    if form.get("resource")?.is_some_and(|named| !is_named(app.sessions.resource(), named)) {
+        return Err(invalid_target());
     }
+    Ok(())
 }
 
 fn required<'a>(form: &'a Query, name: &'static str) -> Result<&'a str, Fault> {
@@ -94,11 +91,7 @@ fn invalid_scope() -> Fault {
 }
 
 fn invalid_target() -> Fault {
-    Fault::client(
-        StatusCode::BAD_REQUEST,
-        "invalid_target",
-        "This server issues tokens for its own MCP endpoint alone.",
-    )
+    Fault::client(StatusCode::BAD_REQUEST, "invalid_target", OTHER_RESOURCE)
 }
 
 impl From<Denied> for Fault {

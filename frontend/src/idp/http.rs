@@ -6,7 +6,10 @@ use http::StatusCode;
 use reqwest::{Client, RequestBuilder, redirect};
 use serde::de::DeserializeOwned;
 
-use crate::idp::ProviderFault;
+use crate::{
+    body::{self, Unread},
+    idp::ProviderFault,
+};
 
 /// How long one request may take, from connecting to the last byte.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -36,16 +39,10 @@ pub fn client() -> Result<&'static Client, ProviderFault> {
 /// The status and the whole body of an answer, no longer than `limit`.
 pub async fn fetch(request: RequestBuilder, limit: usize) -> Result<(StatusCode, Vec<u8>), ProviderFault> {
     let mut response = request.send().await.map_err(transport)?;
-    if response.content_length().is_some_and(|length| length > limit as u64) {
-        return Err(too_long(limit));
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(transport)? {
-        if body.len() + chunk.len() > limit {
-            return Err(too_long(limit));
-        }
-        body.extend_from_slice(&chunk);
-    }
+    let body = body::answer(&mut response, limit).await.map_err(|unread| match unread {
+        Unread::TooLong => ProviderFault::Garbage(format!("longer than {limit} bytes")),
+        Unread::Broken(error) => transport(error),
+    })?;
     Ok((response.status(), body))
 }
 
@@ -83,8 +80,4 @@ fn transport(error: reqwest::Error) -> ProviderFault {
     } else {
         ProviderFault::Garbage("the connection broke".into())
     }
-}
-
-fn too_long(limit: usize) -> ProviderFault {
-    ProviderFault::Garbage(format!("longer than {limit} bytes"))
 }
