@@ -1,5 +1,6 @@
 //! What can go wrong, and the SQLSTATE and hint each fault reaches the caller with. No message carries a secret.
 
+use crate::token::shown;
 use crate::tool::Refusal;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -24,13 +25,13 @@ pub(crate) enum Error {
     Interval { what: &'static str },
     #[error("{what} must not be negative")]
     Negative { what: &'static str },
-    #[error("{0:?} is not a valid scope")]
+    #[error("{:?} is not a valid scope", shown(.0))]
     Scope(String),
     #[error("there are too many {what}: {got}, the limit is {limit}")]
     TooMany { what: &'static str, got: usize, limit: usize },
-    #[error("{0:?} is not an acceptable redirect URI")]
+    #[error("{:?} is not an acceptable redirect URI", shown(.0))]
     RedirectUri(String),
-    #[error("{0:?} is not an acceptable client_id")]
+    #[error("{:?} is not an acceptable client_id", shown(.0))]
     ClientId(String),
     #[error("code_challenge is not a challenge of method S256")]
     CodeChallenge,

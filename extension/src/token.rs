@@ -165,12 +165,34 @@ fn checksum_of(body: &[u8]) -> String {
     format!("{:0>CHECKSUM$}", base62::encode(crc32fast::hash(body)))
 }
 
+/// A caller's text as messages may quote it: up to the first token in it, which was meant for another parameter.
+pub(crate) fn shown(text: &str) -> String {
+    let prefixes = [Kind::Access, Kind::Refresh, Kind::Code].map(Kind::prefix);
+    match prefixes.iter().filter_map(|prefix| Some(text.find(prefix)? + prefix.len())).min() {
+        Some(end) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod unit {
     use super::*;
     use proptest::prelude::*;
 
     const KINDS: [Kind; 3] = [Kind::Access, Kind::Refresh, Kind::Code];
+
+    #[test]
+    fn no_message_quotes_a_token() {
+        let token = Token { kind: Kind::Access, selector: [1; 16], secret: [2; 32] }.encode();
+        for (text, expected) in [
+            (token.to_string(), "mcps_…"),
+            (format!("https://app.test/?t={}", token.as_str()), "https://app.test/?t=mcps_…"),
+            ("https://app.test/".to_owned(), "https://app.test/"),
+            ("é mcpr_".to_owned(), "é mcpr_…"),
+        ] {
+            assert_eq!(shown(&text), expected);
+        }
+    }
 
     #[test]
     fn the_form_is_fixed() {

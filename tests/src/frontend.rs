@@ -14,9 +14,11 @@ use crate::database::Database;
 use crate::mcp::{Era, McpClient};
 use crate::oauth;
 use crate::process::{Process, Program};
-use crate::wait::wait_until;
+use crate::wait::{wait_for, wait_until};
 
 const START: Duration = Duration::from_secs(20);
+/// How long a line of the log may take to be written.
+const LOGGED: Duration = Duration::from_secs(20);
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -199,7 +201,17 @@ impl Frontend {
         self.process.pid().as_raw()
     }
 
-    /// What it has logged.
+    /// Waits until it has logged `text`, which happens soon and not at once. What it has logged.
+    pub async fn logged(&self, text: &str) -> Result<String> {
+        let what = format!("{text:?} in the log");
+        wait_for(&what, LOGGED, || async {
+            let log = self.log_text();
+            Ok(log.contains(text).then_some(log))
+        })
+        .await
+    }
+
+    /// What it has logged so far; all of it once it has ended.
     pub fn log_text(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }

@@ -279,13 +279,19 @@ async fn a_call_that_ends_soon_after_it_was_given_up_keeps_its_backend(world: &S
         stage.superuser.batch_execute("BEGIN; LOCK TABLE app.notes IN ACCESS EXCLUSIVE MODE").await?;
         let call = spawn(&client, "add_note", json!({"body": "nobody waits"}));
         let waiting = "wait_event_type = 'Lock'";
-        wait_until("the tool to wait", PATIENCE, || async { Ok(stage.backends(waiting).await?.len() == 1) })
-            .await?;
+        // While the connection is still taken from the time before, the call is refused.
+        wait_until("the tool to wait", PATIENCE, || async {
+            Ok(call.is_finished() || stage.backends(waiting).await?.len() == 1)
+        })
+        .await?;
         let backend = stage.backends(waiting).await?;
         call.abort();
         stage.superuser.batch_execute("COMMIT").await?;
         // It serves the next call, which leaves it as calls leave it.
-        assert_eq!(client.call("whoami", json!({})).await?.status, StatusCode::OK);
+        wait_until("a call to be served", PATIENCE, || async {
+            Ok(client.call("whoami", json!({})).await?.status == StatusCode::OK)
+        })
+        .await?;
         let idle = stage.backends("state = 'idle' AND query LIKE '%mcp.call_tool%'").await?;
         if idle == backend {
             return Ok(());

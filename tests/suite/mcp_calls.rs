@@ -474,10 +474,7 @@ async fn an_entry_that_cannot_be_read_hides_no_other(world: &Shared) -> Result<(
             .collect();
         assert_eq!(listed, ["right"], "{list}");
     }
-    ensure!(
-        frontend.log_text().contains("test://annotations/wrong"),
-        "the log does not say what is left out"
-    );
+    frontend.logged("test://annotations/wrong").await?;
     Ok(())
 }
 

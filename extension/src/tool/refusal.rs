@@ -1,6 +1,7 @@
 //! Why a function is not exposed, and why no tool runs.
 
 use super::schema::Misfit;
+use crate::token::shown;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -14,9 +15,9 @@ pub(crate) enum Refusal {
     NotWithdrawer { what: String, owner: String },
     #[error("{0} is not a plain function")]
     NotAFunction(String),
-    #[error("{0:?} cannot be the name of a tool or prompt")]
+    #[error("{:?} cannot be the name of a tool or prompt", shown(.0))]
     Name(String),
-    #[error("{0:?} cannot be the URI of a resource: {1}")]
+    #[error("{uri:?} cannot be the URI of a resource: {1}", uri = shown(.0))]
     Uri(String, &'static str),
     #[error("variable {variable:?} of the URI is not an argument of {function}")]
     Variable { variable: String, function: String },
