@@ -119,12 +119,11 @@ impl Shared {
     async fn pass(&self, request: Request<Incoming>) -> Response<Answer> {
         let call =
             request.headers().get(CALL).and_then(|call| call.to_str().ok()).unwrap_or_default().to_owned();
-        let Some((replica, stream)) = self.connect().await else {
+        let Some((replica, begun, stream)) = self.connect().await else {
             lock(&self.log).unserved.push(call);
             return refuse("no replica takes the connection");
         };
-        let mut flight =
-            Flight { call, replica, begun: Instant::now(), log: self.log.clone(), inner: None, done: false };
+        let mut flight = Flight { call, replica, begun, log: self.log.clone(), inner: None, done: false };
         match forward(stream, request).await {
             Ok(response) => {
                 let (head, body) = response.into_parts();
@@ -139,11 +138,13 @@ impl Shared {
     }
 
     /// A connection to the next replica that takes one.
-    async fn connect(&self) -> Option<(usize, TcpStream)> {
+    /// A replica that takes the connection, and since when it was asked: it may be killed before this hears that it did.
+    async fn connect(&self) -> Option<(usize, Instant, TcpStream)> {
         for _ in 0..self.replicas.len() {
             let replica = self.next.fetch_add(1, Ordering::Relaxed) % self.replicas.len();
+            let begun = Instant::now();
             if let Ok(stream) = TcpStream::connect(self.replicas[replica]).await {
-                return Some((replica, stream));
+                return Some((replica, begun, stream));
             }
         }
         None
