@@ -6,8 +6,9 @@ use std::ffi::CStr;
 
 /// Runs `work` as `mcp_owner` with a search path nobody else can fill, and then as the caller again.
 ///
-/// This is what SECURITY DEFINER with SET search_path and row_security does. The functions on the path of every request are not declared
-/// that way, because they read without it and only sometimes write; for them the switch costs only when it is needed.
+/// This is what SECURITY DEFINER with SET search_path and row_security does. The functions on the path of every request
+/// are not declared that way, because they read without it and only sometimes write; for them the switch costs only when
+/// it is needed.
 pub(crate) fn as_owner<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     let (mut user, mut context) = (pg_sys::InvalidOid, 0);
     // SAFETY: backend-local state, read and written on the backend's only thread. An ERROR inside `work` does not come

@@ -219,8 +219,9 @@ pub(crate) fn register_dynamic_client(
 }
 
 /// What the authorization endpoint has to know, in one row: what is registered of the client, NULL where nothing is; which
-/// scopes a user of this browser has let this client have at this host already; which there are to ask for, those of
-/// tools, resources and prompts; and whether it is `dynamic`, having registered itself under an id that nobody else has. Writes nothing.
+/// scopes a user of this browser has let this client have at this host already; which there are to ask for, those of tools,
+/// resources and prompts; and whether it is `dynamic`, having registered itself under an id that nobody else has. Writes
+/// nothing.
 #[pg_extern(schema = "mcp", security_definer, stable)]
 #[search_path(pg_catalog, pg_temp)]
 pub(crate) fn find_client(

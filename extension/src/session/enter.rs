@@ -61,27 +61,30 @@ fn slide(record: &Record) -> Result<pg_sys::TimestampTz, Error> {
         return Ok(expires_at);
     }
     let session_id = record.uuid(Column::SessionId).map(sql_uuid);
-    let write = || {
-        as_owner(|| {
-            first(
-            sql!(
-                "UPDATE mcp.sessions AS s
-                    SET expires_at = least(clock_timestamp() + s.ttl, s.absolute_expires_at), updated_at = clock_timestamp()
-                   FROM (SELECT session_id FROM mcp.sessions
-                          WHERE session_id = $1 AND revoked_at IS NULL AND expires_at > clock_timestamp()
-                            FOR NO KEY UPDATE SKIP LOCKED) AS live
-                  WHERE s.session_id = live.session_id
-                 RETURNING s.expires_at"
-            ),
-            &[session_id.into()],
-            |row| required::<TimestampWithTimeZone>(&row, 1),
-        )
-        })
-    };
+    let write = || as_owner(|| write_slide(session_id));
     // SAFETY: reads a variable of the backend's.
     let one_snapshot = unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 };
     let slid = if one_snapshot { unless_changed(write)? } else { write()? };
     Ok(slid.map_or(expires_at, pg_sys::TimestampTz::from))
+}
+
+/// Writes the later expiry, and returns it; `None` where the session is not live, or its row held by another transaction.
+/// Runs as `mcp_owner`.
+fn write_slide(session_id: Option<pgrx::Uuid>) -> Result<Option<TimestampWithTimeZone>, Error> {
+    first(
+        sql!(
+            "UPDATE mcp.sessions AS s
+                SET expires_at = least(clock_timestamp() + s.ttl, s.absolute_expires_at),
+                    updated_at = clock_timestamp()
+               FROM (SELECT session_id FROM mcp.sessions
+                      WHERE session_id = $1 AND revoked_at IS NULL AND expires_at > clock_timestamp()
+                        FOR NO KEY UPDATE SKIP LOCKED) AS live
+              WHERE s.session_id = live.session_id
+             RETURNING s.expires_at"
+        ),
+        &[session_id.into()],
+        |row| required::<TimestampWithTimeZone>(&row, 1),
+    )
 }
 
 /// What `write` returns; `None` where it would change a row that has changed since the transaction's snapshot, which

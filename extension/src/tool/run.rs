@@ -166,7 +166,9 @@ fn report_changed_owner(what: &str, name: &str, exposed: &Exposed, owner: &str) 
     );
     audit::call_refused(&message)?;
     ErrorReport::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, message, "")
-        .set_hint(format!("Withdraw the {what}, and have the owner expose the function again, also where the role was but renamed."))
+        .set_hint(format!(
+            "Withdraw the {what}, and have the owner expose the function again, also where the role was but renamed."
+        ))
         .report(PgLogLevel::LOG);
     Ok(())
 }
