@@ -39,7 +39,7 @@ impl<'a> RedirectUri<'a> {
         let target = match scheme {
             "https" => web(text, rest)?,
             "http" => loopback(rest)?,
-            _ => Target::Private(private_scheme(scheme, rest)?),
+            _ => private(text, scheme, rest)?,
         };
         Some(Self { text, target })
     }
@@ -130,7 +130,8 @@ fn is_optional_port(text: &str) -> bool {
     text.is_empty() || text.strip_prefix(':').is_some_and(is_port)
 }
 
-fn private_scheme<'a>(scheme: &'a str, rest: &str) -> Option<&'a str> {
+/// A URI that reaches the application: browsers hand on what they can read, and nothing else.
+fn private<'a>(text: &str, scheme: &'a str, rest: &str) -> Option<Target<'a>> {
     /// Schemes that run in the browser, read from it, or belong to the web.
     const NEVER: &[&str] = &[
         "about",
@@ -153,8 +154,9 @@ fn private_scheme<'a>(scheme: &'a str, rest: &str) -> Option<&'a str> {
     let fits = scheme.bytes().next().is_some_and(|first| first.is_ascii_lowercase())
         && scheme.bytes().all(plain)
         && !NEVER.contains(&scheme)
-        && !rest.is_empty();
-    fits.then_some(scheme)
+        && !rest.is_empty()
+        && Url::parse(text).is_ok_and(|url| url.username().is_empty() && url.password().is_none());
+    fits.then_some(Target::Private(scheme))
 }
 
 #[cfg(test)]
@@ -173,6 +175,7 @@ mod tests {
             ("http://[::1]:7?x", "[::1]", true),
             ("com.example.app:/callback", "com.example.app", false),
             ("cursor://anysphere.cursor-mcp/oauth/callback", "cursor", false),
+            ("com.example.app:///callback", "com.example.app", false),
         ] {
             let uri = RedirectUri::parse(text).unwrap_or_else(|| panic!("{text}"));
             assert_eq!((uri.text(), uri.host(), uri.is_loopback()), (text, host, loopback));
@@ -184,6 +187,9 @@ mod tests {
             "https://:443/",
             "https:///path",
             "https://user@app.example.com/",
+            "com.example.app://:/callback",
+            "com.example.app://user@callback",
+            "com.example.app://user:password@callback/",
             "https://app.example.com/#fragment",
             "https://app.example.com/#",
             "https://app.example.com/a b",
