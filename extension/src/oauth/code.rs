@@ -113,6 +113,7 @@ pub(crate) fn issue_code(
 
     let given =
         consent::Consent { user: user_id_of(issuer, subject), client, redirect_host, scopes: &scopes };
+    browser.map_or(Ok(()), consent::hold)?;
     let recalled = browser.map_or(Ok(None), |browser| consent::recall(browser, &given))?;
     if recalled.is_none() && !consented.unwrap_or(false) {
         return Ok(TableIterator::once(("consent_required", None, None)));

@@ -39,6 +39,16 @@ pub(crate) fn remembered(browser: &str, client: &str, host: &str) -> Result<Opti
     )
 }
 
+/// Locks what was consented to in this browser: what is recalled from now on is not withdrawn meanwhile. In the order of the
+/// sessions, as those who end several of them delete the consents.
+pub(crate) fn hold(browser: &str) -> Result<(), Error> {
+    run(
+        sql!("SELECT 1 FROM mcp.consents WHERE browser_hash = $1 ORDER BY session_id FOR UPDATE"),
+        &[hash(PURPOSE, browser).into()],
+    )?;
+    Ok(())
+}
+
 /// The consent that this user gave in this browser earlier, where it covers what is asked for now.
 pub(crate) fn recall(browser: &str, consent: &Consent<'_>) -> Result<Option<Uuid>, Error> {
     first(
@@ -90,13 +100,7 @@ pub(crate) fn rebind(old: Option<&str>, new: &str) -> Result<(), Error> {
     let new = hash(PURPOSE, secret("new_browser", Some(new))?);
     if let Some(old) = old {
         run(
-            // Locked in the order of the sessions, as those who end several of them delete the consents.
-            sql!(
-                "UPDATE mcp.consents AS c SET browser_hash = $2
-                   FROM (SELECT consent_id FROM mcp.consents WHERE browser_hash = $1
-                          ORDER BY session_id FOR UPDATE) AS old
-                  WHERE c.consent_id = old.consent_id"
-            ),
+            sql!("UPDATE mcp.consents SET browser_hash = $2 WHERE browser_hash = $1"),
             &[hash(PURPOSE, old).into(), new.into()],
         )?;
     }
