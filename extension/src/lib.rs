@@ -10,6 +10,7 @@ mod audit;
 mod cleanup;
 mod doctor;
 mod error;
+mod guc;
 mod identity;
 mod ids;
 mod interval;

@@ -1,8 +1,8 @@
 //! Acting as `mcp_owner`, the role that owns the tables, where a function runs as its caller.
 
 use crate::error::Error;
+use crate::guc;
 use pgrx::pg_sys;
-use std::ffi::CStr;
 
 /// Runs `work` as `mcp_owner` with a search path nobody else can fill, and then as the caller again.
 ///
@@ -20,35 +20,15 @@ pub(crate) fn as_owner<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, 
         }
         pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
         let settings = pg_sys::NewGUCNestLevel();
-        pin(c"search_path", c"pg_catalog, pg_temp");
+        guc::pin(c"search_path", c"pg_catalog, pg_temp");
         // Off, policies raise instead of filtering, and ours hold for the owner too.
         if !pg_sys::row_security {
-            pin(c"row_security", c"on");
+            guc::pin(c"row_security", c"on");
         }
         pg_sys::SetUserIdAndSecContext(owner, context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
         let result = work();
         pg_sys::SetUserIdAndSecContext(user, context);
         pg_sys::AtEOXact_GUC(true, settings);
         result
-    }
-}
-
-/// Sets a setting until the nest level of the settings ends.
-///
-/// # Safety
-/// In a nest level that the caller closes.
-unsafe fn pin(name: &CStr, value: &CStr) {
-    // SAFETY: both strings are copied by the server.
-    unsafe {
-        pg_sys::set_config_option(
-            name.as_ptr(),
-            value.as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_SAVE,
-            true,
-            0,
-            false,
-        );
     }
 }

@@ -4,9 +4,9 @@
 //! default.
 
 use crate::error::Error;
+use crate::guc;
 use crate::session::record::{Column, Record};
 use crate::settings;
-use pgrx::pg_sys;
 use serde_json::{Map, Value, json};
 use std::ffi::CString;
 
@@ -26,18 +26,6 @@ pub(crate) fn mirror(record: &Record) -> Result<(), Error> {
     claims.insert("session_id".into(), json!(id(Column::SessionId)));
     claims.insert("role".into(), json!("authenticated"));
     let text = CString::new(Value::Object(claims).to_string()).expect("JSON text escapes NUL");
-    // SAFETY: both strings are copied by the server.
-    unsafe {
-        pg_sys::set_config_option(
-            c"request.jwt.claims".as_ptr(),
-            text.as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_LOCAL,
-            true,
-            0,
-            false,
-        );
-    }
+    guc::set_local(c"request.jwt.claims", &text);
     Ok(())
 }

@@ -6,6 +6,7 @@ use super::format;
 use super::limits::{Bound, Limits};
 use super::types::{Field, Kind, MAX_DEPTH, MAX_TYPES, Type};
 use crate::error::Error;
+use crate::guc;
 use crate::owner::as_owner;
 use crate::statement::{all, first, required, sql};
 use pgrx::pg_sys;
@@ -158,19 +159,8 @@ pub(super) fn functions(oids: Vec<pg_sys::Oid>) -> Result<Vec<Function>, Error> 
 /// Keeps the server from compiling the query that follows, until [`as_owner`] closes its settings: that takes a hundred
 /// times as long as running it, and is done because the planner cannot know how few types a function mentions.
 fn without_jit() {
-    // SAFETY: both strings are copied by the server; the nest level is the one of `as_owner`.
-    unsafe {
-        pg_sys::set_config_option(
-            c"jit".as_ptr(),
-            c"off".as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_SAVE,
-            true,
-            0,
-            false,
-        );
-    }
+    // SAFETY: the nest level is the one of `as_owner`.
+    unsafe { guc::pin(c"jit", c"off") }
 }
 
 /// Reads one function from the catalog.

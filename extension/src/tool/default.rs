@@ -2,6 +2,7 @@
 
 use super::constant::{self, Constant, is_builtin};
 use crate::error::Error;
+use crate::guc;
 use pgrx::pg_sys;
 use pgrx::pg_sys::NodeTag;
 use pgrx::prelude::*;
@@ -110,19 +111,8 @@ fn plain(constant: Constant) -> Option<Value> {
 fn to_json(value: pg_sys::Datum, ty: pg_sys::Oid) -> Result<Option<Value>, Error> {
     // Values are written as calls write them.
     for (name, setting) in [(c"intervalstyle", c"iso_8601"), (c"bytea_output", c"hex")] {
-        // SAFETY: both strings are copied by the server; the nest level is that of `as_owner`.
-        unsafe {
-            pg_sys::set_config_option(
-                name.as_ptr(),
-                setting.as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-                pg_sys::GucAction::GUC_ACTION_SAVE,
-                true,
-                0,
-                false,
-            );
-        }
+        // SAFETY: the nest level is that of `as_owner`.
+        unsafe { guc::pin(name, setting) }
     }
     // SAFETY: the value is of the type.
     let value = unsafe { pgrx::datum::DatumWithOid::new(RawDatum(value), ty) };

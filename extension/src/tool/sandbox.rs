@@ -12,6 +12,7 @@
 use super::raised::{Raised, catch};
 use super::timer::Timer;
 use super::{Failure, raw, temporary};
+use crate::guc;
 use crate::identity;
 use pgrx::prelude::*;
 use std::ffi::{CStr, CString, c_int};
@@ -191,44 +192,29 @@ unsafe fn close_held_cursors() {
 /// # Safety
 /// In a nest level of the settings that the caller closes.
 unsafe fn pin_settings(search_path: &CStr, messages: Option<&CStr>) {
-    let pin = |name: &CStr, value: &CStr| {
-        // SAFETY: both strings are copied by the server.
-        unsafe {
-            pg_sys::set_config_option(
-                name.as_ptr(),
-                value.as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-                pg_sys::GucAction::GUC_ACTION_SAVE,
-                true,
-                0,
-                false,
-            );
-        }
-    };
-    pin(c"search_path", search_path);
-    if let Some(level) = messages {
-        pin(c"client_min_messages", level);
-    }
-    // SAFETY: reads variables behind settings.
+    // SAFETY: reads variables behind settings; the nest level is the caller's.
     unsafe {
+        guc::pin(c"search_path", search_path);
+        if let Some(level) = messages {
+            guc::pin(c"client_min_messages", level);
+        }
         // Off, policies raise instead of filtering.
         if !pg_sys::row_security {
-            pin(c"row_security", c"on");
+            guc::pin(c"row_security", c"on");
         }
         // These two change how the body of a function is read when it first runs.
         if !pg_sys::standard_conforming_strings {
-            pin(c"standard_conforming_strings", c"on");
+            guc::pin(c"standard_conforming_strings", c"on");
         }
         if pg_sys::Transform_null_equals {
-            pin(c"transform_null_equals", c"off");
+            guc::pin(c"transform_null_equals", c"off");
         }
         // These two change what JSON a value becomes; the schemas promise hexadecimal and ISO 8601.
         if raw::bytea_output != BYTEA_OUTPUT_HEX {
-            pin(c"bytea_output", c"hex");
+            guc::pin(c"bytea_output", c"hex");
         }
         if pg_sys::IntervalStyle != pg_sys::INTSTYLE_ISO_8601 as c_int {
-            pin(c"intervalstyle", c"iso_8601");
+            guc::pin(c"intervalstyle", c"iso_8601");
         }
     }
 }
