@@ -47,6 +47,7 @@ pub(crate) use refusal::Refusal;
 use crate::error::Error;
 use crate::jsonb::Jsonb;
 use crate::session::{Status, authenticate, touch_armed};
+use crate::statement::sql;
 use page::Page;
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::datum::Interval;
@@ -151,7 +152,9 @@ fn expose_tool(
 /// Withdraws a tool. For the owner of its function and superusers. Returns whether there was one.
 #[pg_extern(schema = "mcp")]
 fn withdraw_tool(name: Option<&str>) -> Result<bool, ErrorReport> {
-    Ok(registry::withdraw(name.ok_or(Error::Null("name"))?)?)
+    let name = name.ok_or(Error::Null("name"))?;
+    let delete = sql!("DELETE FROM mcp.tools WHERE name = $1 RETURNING owner::text");
+    Ok(registry::withdraw("tool", name, "tools", delete)?)
 }
 
 /// The tools, as MCP `Tool` objects ordered by name; for a token that does not hold, one row that says why. In pages of

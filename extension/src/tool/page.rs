@@ -1,5 +1,6 @@
 //! Lists in pages, by the key they are ordered by.
 
+use super::catalog::{self, Function};
 use crate::error::Error;
 use serde_json::{Value, json};
 
@@ -30,15 +31,34 @@ impl<'a> Page<'a> {
         self.size.map(|size| i64::from(size) + 1)
     }
 
-    /// Cuts what was read to the page. Where something is left out, the second part is a row that says where the next
-    /// page begins.
-    pub(super) fn cut<T>(&self, mut entries: Vec<T>, key: impl Fn(&T) -> &String) -> (Vec<T>, Option<Value>) {
-        let Some(size) = self.size.map(|size| size.unsigned_abs() as usize) else { return (entries, None) };
-        if entries.len() <= size {
-            return (entries, None);
-        }
+    /// What was read, cut to the page and as MCP has it. Entries whose function is gone or has another owner are left out;
+    /// where there are more than the page has, the last row says where the next one begins.
+    pub(super) fn describe<E: Entry>(&self, mut entries: Vec<E>) -> Result<Vec<Value>, Error> {
+        let size = self.size.map_or(usize::MAX, |size| size.unsigned_abs() as usize);
+        let more = entries.len() > size;
         entries.truncate(size);
-        let cursor = entries.last().map(|last| json!({ "cursor": key(last) }));
-        (entries, cursor)
+        let cursor = entries.last().filter(|_| more).map(|last| json!({ "cursor": last.key() }));
+        let functions = catalog::by_signature(entries.iter().map(E::function))?;
+        let mut described = Vec::with_capacity(entries.len() + 1);
+        for entry in entries {
+            let function = functions.get(entry.function());
+            if let Some(function) = function.filter(|function| function.owner == entry.owner()) {
+                described.push(entry.describe(function)?);
+            }
+        }
+        described.extend(cursor);
+        Ok(described)
     }
+}
+
+/// An entry of a list, as it is stored.
+pub(super) trait Entry {
+    /// What the list is ordered by.
+    fn key(&self) -> &str;
+    /// The signature of the function behind it.
+    fn function(&self) -> &str;
+    /// The role that owned the function when it was exposed.
+    fn owner(&self) -> &str;
+    /// As MCP has it.
+    fn describe(self, function: &Function) -> Result<Value, Error>;
 }

@@ -1,7 +1,7 @@
 //! Prompts: messages that a user starts a conversation with, made by a function of its arguments.
 
 use super::completion::{self, Completers};
-use super::page::Page;
+use super::page::{Entry, Page};
 use super::refusal::Refusal;
 use super::registry::{self, Admitted, Exposed};
 use super::request::Request;
@@ -82,15 +82,8 @@ fn expose_prompt(
 #[pg_extern(schema = "mcp")]
 fn withdraw_prompt(name: Option<&str>) -> Result<bool, ErrorReport> {
     let name = name.ok_or(Error::Null("name"))?;
-    let owner = as_owner(|| {
-        let statement = sql!("SELECT owner::text FROM mcp.prompts WHERE name = $1 FOR UPDATE");
-        first(statement, &[name.into()], |row| required::<String>(&row, 1))
-    })?;
-    let Some(owner) = owner else { return Ok(false) };
-    registry::check_withdrawer(&format!("prompt {name:?}"), owner)?;
-    as_owner(|| run(sql!("DELETE FROM mcp.prompts WHERE name = $1"), &[name.into()]))?;
-    registry::changed("prompts")?;
-    Ok(true)
+    let delete = sql!("DELETE FROM mcp.prompts WHERE name = $1 RETURNING owner::text");
+    Ok(registry::withdraw("prompt", name, "prompts", delete)?)
 }
 
 /// The prompts, as MCP `Prompt` objects ordered by name. As `list_tools` in the rest.
@@ -130,42 +123,46 @@ fn entries(page: &Page) -> Result<Vec<Value>, Error> {
             })
         })
     })?;
-    let (listed, cursor) = page.cut(listed, |prompt| &prompt.name);
-    let functions = catalog::by_signature(listed.iter().map(|prompt| prompt.function.as_str()))?;
-    let mut entries = Vec::with_capacity(listed.len());
-    for prompt in listed {
-        let function = functions.get(&prompt.function).filter(|function| function.owner == prompt.owner);
-        if let Some(function) = function {
-            entries.push(describe(prompt, function)?);
-        }
-    }
-    entries.extend(cursor);
-    Ok(entries)
+    page.describe(listed)
 }
 
-fn describe(prompt: Listed, function: &catalog::Function) -> Result<Value, Error> {
-    let descriptions: Map<String, Value> = prompt
-        .arguments
-        .map_or(Ok(Map::new()), |text| serde_json::from_str(&text))
-        .map_err(Error::Catalog)?;
-    let mut object = Map::new();
-    object.insert("name".into(), prompt.name.into());
-    if let Some(title) = prompt.title {
-        object.insert("title".into(), title.into());
+impl Entry for Listed {
+    fn key(&self) -> &str {
+        &self.name
     }
-    if let Some(description) = prompt.description.or_else(|| function.comment.clone()) {
-        object.insert("description".into(), description.into());
+
+    fn function(&self) -> &str {
+        &self.function
     }
-    let argument = |argument: &catalog::Argument| {
-        let mut object = json!({"name": argument.name, "required": !argument.is_optional()});
-        let comment = || argument.ty.comment.clone().map(Value::from);
-        if let Some(description) = descriptions.get(&argument.name).cloned().or_else(comment) {
-            object["description"] = description;
+
+    fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    fn describe(self, function: &catalog::Function) -> Result<Value, Error> {
+        let descriptions: Map<String, Value> = self
+            .arguments
+            .map_or(Ok(Map::new()), |text| serde_json::from_str(&text))
+            .map_err(Error::Catalog)?;
+        let mut object = Map::new();
+        object.insert("name".into(), self.name.into());
+        if let Some(title) = self.title {
+            object.insert("title".into(), title.into());
         }
-        object
-    };
-    object.insert("arguments".into(), function.arguments.iter().map(argument).collect());
-    Ok(object.into())
+        if let Some(description) = self.description.or_else(|| function.comment.clone()) {
+            object.insert("description".into(), description.into());
+        }
+        let argument = |argument: &catalog::Argument| {
+            let mut object = json!({"name": argument.name, "required": !argument.is_optional()});
+            let comment = || argument.ty.comment.clone().map(Value::from);
+            if let Some(description) = descriptions.get(&argument.name).cloned().or_else(comment) {
+                object["description"] = description;
+            }
+            object
+        };
+        object.insert("arguments".into(), function.arguments.iter().map(argument).collect());
+        Ok(object.into())
+    }
 }
 
 /// Makes the messages of a prompt as the user of the session. Returns an MCP `GetPromptResult`, or, where there are none,

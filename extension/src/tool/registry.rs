@@ -2,7 +2,7 @@
 
 use super::catalog::{Argument, Function, Returns};
 use super::headers::HeaderParameter;
-use super::page::Page;
+use super::page::{Entry, Page};
 use super::refusal::Refusal;
 use super::types::{Kind, Type};
 use super::{catalog, headers, schema, user};
@@ -11,13 +11,14 @@ use crate::interval;
 use crate::jsonb::Jsonb;
 use crate::owner::as_owner;
 use crate::session::checked_scopes;
-use crate::statement::{Row, all, first, required, run, sql};
+use crate::statement::{Row, Statement, all, first, required, run, sql};
 use pgrx::datum::Interval;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::{Map, Value, json};
 use std::ffi::CString;
+use std::thread::LocalKey;
 use std::time::Duration;
 
 const MAX_NAME: usize = 64;
@@ -102,15 +103,22 @@ pub(super) fn warn_of_bypass(what: &str, function: &Function) {
     }
 }
 
-/// Refuses whoever is neither a superuser nor acts for the owner of what was exposed.
-pub(super) fn check_withdrawer(what: &str, owner: String) -> Result<(), Error> {
-    // SAFETY: the role that acts, before this library acts as another.
-    let caller = unsafe { pg_sys::GetUserId() };
-    if acts_for(caller, &owner) {
-        Ok(())
-    } else {
-        Err(Refusal::NotWithdrawer { what: what.to_owned(), owner }.into())
+/// Withdraws what was exposed under a key, whether its function still exists or not. Returns whether there was anything.
+/// `delete` returns the owner; whoever is neither a superuser nor acts for them is refused, and so nothing deleted.
+pub(super) fn withdraw(
+    what: &str,
+    key: &str,
+    list: &'static str,
+    delete: &'static LocalKey<Statement>,
+) -> Result<bool, Error> {
+    let owner = as_owner(|| first(delete, &[key.into()], |row| required::<String>(&row, 1)))?;
+    let Some(owner) = owner else { return Ok(false) };
+    // SAFETY: the role that acts, now that this library does not act as another.
+    if !acts_for(unsafe { pg_sys::GetUserId() }, &owner) {
+        return Err(Refusal::NotWithdrawer { what: format!("{what} {key:?}"), owner }.into());
     }
+    changed(list)?;
+    Ok(true)
 }
 
 /// Exposes a function as a tool.
@@ -173,19 +181,6 @@ pub(super) fn expose(function: pg_sys::Oid, exposure: Exposure<'_>) -> Result<()
 pub(super) fn changed(list: &'static str) -> Result<(), Error> {
     as_owner(|| run(sql!("SELECT pg_notify('mcp_changes', $1)"), &[list.into()]))?;
     Ok(())
-}
-
-/// Withdraws a tool, whether its function still exists or not. Returns whether there was one.
-pub(super) fn withdraw(name: &str) -> Result<bool, Error> {
-    let owner = as_owner(|| {
-        let statement = sql!("SELECT owner::text FROM mcp.tools WHERE name = $1 FOR UPDATE");
-        first(statement, &[name.into()], |row| required::<String>(&row, 1))
-    })?;
-    let Some(owner) = owner else { return Ok(false) };
-    check_withdrawer(&format!("tool {name:?}"), owner)?;
-    as_owner(|| run(sql!("DELETE FROM mcp.tools WHERE name = $1"), &[name.into()]))?;
-    changed("tools")?;
-    Ok(true)
 }
 
 /// The tool of this name, and which of its arguments go in headers too.
@@ -255,46 +250,50 @@ pub(super) fn list(page: &Page) -> Result<Vec<Value>, Error> {
             })
         })
     })?;
-    let (listed, cursor) = page.cut(listed, |tool| &tool.name);
-    let functions = catalog::by_signature(listed.iter().map(|tool| tool.function.as_str()))?;
-    let mut tools = Vec::with_capacity(listed.len());
-    for tool in listed {
-        let function = functions.get(&tool.function);
-        if let Some(function) = function.filter(|function| function.owner == tool.owner) {
-            tools.push(describe(tool, function)?);
-        }
-    }
-    tools.extend(cursor);
-    Ok(tools)
+    page.describe(listed)
 }
 
-fn describe(tool: Listed, function: &Function) -> Result<Value, Error> {
-    let given = |text: Option<String>| {
-        text.map(|text| serde_json::from_str::<Value>(&text)).transpose().map_err(Error::Catalog)
-    };
-    let mut object = Map::new();
-    object.insert("name".into(), tool.name.into());
-    if let Some(title) = tool.title {
-        object.insert("title".into(), title.into());
+impl Entry for Listed {
+    fn key(&self) -> &str {
+        &self.name
     }
-    if let Some(description) = tool.description.or_else(|| function.comment.clone()) {
-        object.insert("description".into(), description.into());
+
+    fn function(&self) -> &str {
+        &self.function
     }
-    let input_schema = given(tool.input_schema)?.unwrap_or_else(|| schema::input(function));
-    object.insert("inputSchema".into(), input_schema);
-    if let Some(output_schema) = given(tool.output_schema)?.or_else(|| schema::output(function)) {
-        object.insert("outputSchema".into(), output_schema);
+
+    fn owner(&self) -> &str {
+        &self.owner
     }
-    let mut annotations = given(tool.annotations)?.unwrap_or_else(|| json!({}));
-    if let Value::Object(annotations) = &mut annotations {
-        if function.read_only {
-            annotations.entry("readOnlyHint").or_insert(true.into());
+
+    fn describe(self, function: &Function) -> Result<Value, Error> {
+        let given = |text: Option<String>| {
+            text.map(|text| serde_json::from_str::<Value>(&text)).transpose().map_err(Error::Catalog)
+        };
+        let mut object = Map::new();
+        object.insert("name".into(), self.name.into());
+        if let Some(title) = self.title {
+            object.insert("title".into(), title.into());
         }
-        if !annotations.is_empty() {
-            object.insert("annotations".into(), annotations.clone().into());
+        if let Some(description) = self.description.or_else(|| function.comment.clone()) {
+            object.insert("description".into(), description.into());
         }
+        let input_schema = given(self.input_schema)?.unwrap_or_else(|| schema::input(function));
+        object.insert("inputSchema".into(), input_schema);
+        if let Some(output_schema) = given(self.output_schema)?.or_else(|| schema::output(function)) {
+            object.insert("outputSchema".into(), output_schema);
+        }
+        let mut annotations = given(self.annotations)?.unwrap_or_else(|| json!({}));
+        if let Value::Object(annotations) = &mut annotations {
+            if function.read_only {
+                annotations.entry("readOnlyHint").or_insert(true.into());
+            }
+            if !annotations.is_empty() {
+                object.insert("annotations".into(), annotations.clone().into());
+            }
+        }
+        Ok(object.into())
     }
-    Ok(object.into())
 }
 
 #[cfg(feature = "pg15")]

@@ -1,7 +1,7 @@
 //! Resources: what clients read at a URI, or at any URI of a template.
 
 use super::completion::{self, Completers};
-use super::page::Page;
+use super::page::{Entry, Page};
 use super::refusal::Refusal;
 use super::registry::{self, Admitted, Exposed};
 use super::request::Request;
@@ -131,15 +131,8 @@ fn check_variables(template: &UriTemplate, function: &catalog::Function) -> Resu
 #[pg_extern(schema = "mcp")]
 fn withdraw_resource(uri: Option<&str>) -> Result<bool, ErrorReport> {
     let uri = uri.ok_or(Error::Null("uri"))?;
-    let owner = as_owner(|| {
-        let statement = sql!("SELECT owner::text FROM mcp.resources WHERE uri = $1 FOR UPDATE");
-        first(statement, &[uri.into()], |row| required::<String>(&row, 1))
-    })?;
-    let Some(owner) = owner else { return Ok(false) };
-    registry::check_withdrawer(&format!("resource {uri:?}"), owner)?;
-    as_owner(|| run(sql!("DELETE FROM mcp.resources WHERE uri = $1"), &[uri.into()]))?;
-    registry::changed("resources")?;
-    Ok(true)
+    let delete = sql!("DELETE FROM mcp.resources WHERE uri = $1 RETURNING owner::text");
+    Ok(registry::withdraw("resource", uri, "resources", delete)?)
 }
 
 /// The resources at fixed URIs, as MCP `Resource` objects ordered by URI. As `list_tools` in the rest.
@@ -193,20 +186,28 @@ fn entries(page: &Page, templates: bool) -> Result<Vec<Value>, Error> {
             Ok(Listed { uri, function: required(&row, 2)?, owner: required(&row, 3)?, object })
         })
     })?;
-    let (listed, cursor) = page.cut(listed, |entry| &entry.uri);
-    let functions = catalog::by_signature(listed.iter().map(|entry| entry.function.as_str()))?;
-    let mut entries = Vec::with_capacity(listed.len());
-    for Listed { function, owner, mut object, .. } in listed {
-        let Some(function) = functions.get(&function).filter(|function| function.owner == owner) else {
-            continue;
-        };
-        if let Some(comment) = &function.comment {
-            object.entry("description").or_insert_with(|| comment.clone().into());
-        }
-        entries.push(object.into());
+    page.describe(listed)
+}
+
+impl Entry for Listed {
+    fn key(&self) -> &str {
+        &self.uri
     }
-    entries.extend(cursor);
-    Ok(entries)
+
+    fn function(&self) -> &str {
+        &self.function
+    }
+
+    fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    fn describe(mut self, function: &catalog::Function) -> Result<Value, Error> {
+        if let Some(comment) = &function.comment {
+            self.object.entry("description").or_insert_with(|| comment.clone().into());
+        }
+        Ok(self.object.into())
+    }
 }
 
 struct Found {
