@@ -38,7 +38,7 @@ FROM build AS build-extension
 ARG PG_MAJOR
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     scripts/package "/usr/lib/postgresql/${PG_MAJOR}/bin/pg_config" \
-    && mkdir /out && tar -C /out -xzf target/package/*.tar.gz
+    && cp -a target/package/files /out
 
 FROM build AS build-frontend
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
