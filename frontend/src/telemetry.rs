@@ -25,20 +25,6 @@ const FLUSH: Duration = Duration::from_secs(2);
 /// is still to be written.
 pub struct Log(Option<WorkerGuard>);
 
-/// Standard error, whether or not anybody reads it: a log that is lost is no reason to stop.
-struct Stderr;
-
-impl Write for Stderr {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = io::stderr().write_all(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 impl Drop for Log {
     fn drop(&mut self) {
         let guard = self.0.take();
@@ -74,8 +60,9 @@ pub fn start(environment: &dyn Environment) -> Result<Log, Vec<String>> {
     }
     let (Some(filter), true) = (filter, faults.is_empty()) else { return Err(faults) };
 
-    let (writer, guard) = NonBlocking::new(Stderr);
-    // An error of the log's own would be printed, and printing panics where nobody reads.
+    // Its thread passes by what cannot be written: a log that is lost is no reason to stop. An error of the log's own would
+    // be printed, and printing panics where nobody reads.
+    let (writer, guard) = NonBlocking::new(io::stderr());
     let builder = fmt()
         .with_env_filter(filter)
         .with_writer(Redacted(writer))
