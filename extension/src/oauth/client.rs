@@ -364,6 +364,13 @@ mod unit {
         ] {
             assert!(!acceptable(uri), "{uri}");
         }
+        for scheme in
+            "about blob data file filesystem ftp javascript mailto tel vbscript view-source ws wss".split(' ')
+        {
+            for rest in ["//app.example.com/callback", "/callback", "callback"] {
+                assert!(!acceptable(&format!("{scheme}:{rest}")), "{scheme}");
+            }
+        }
     }
 
     #[test]

@@ -231,6 +231,14 @@ mod tests {
         ] {
             assert_eq!(RedirectUri::parse(text), None, "{text}");
         }
+        // Web pages and programs of everybody, not of one application.
+        for scheme in
+            "about blob data file filesystem ftp javascript mailto tel vbscript view-source ws wss".split(' ')
+        {
+            for rest in ["//app.example.com/callback", "/callback", "callback"] {
+                assert_eq!(RedirectUri::parse(&format!("{scheme}:{rest}")), None, "{scheme}");
+            }
+        }
     }
 
     #[test]
