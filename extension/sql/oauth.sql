@@ -29,6 +29,7 @@ CREATE TABLE mcp.consents (
 );
 CREATE INDEX consents_expires_at_idx ON mcp.consents (expires_at);
 CREATE INDEX consents_session_id_idx ON mcp.consents (session_id);
+CREATE INDEX consents_user_id_idx ON mcp.consents (user_id);
 
 CREATE TABLE mcp.authorization_codes (
     selector       uuid        NOT NULL,

@@ -35,7 +35,8 @@ const AUDIT_LOG: Delete = delete!("audit_log", "id", "at", "true");
 const OTHERS: [Delete; 5] = [
     delete!("sign_ins", "state_hash", "expires_at", "true"),
     delete!("clients", "client_id", "expires_at", "true"),
-    delete!("consents", "consent_id", "expires_at", "true"),
+    // Nobody recalls them any more, but a code that was issued on one may be redeemed.
+    delete!("consents", "consent_id", "expires_at", "expires_at <= $2 - interval '1 hour'"),
     // Redeemed codes stay for another hour, so that a replay is known for what it is.
     delete!(
         "authorization_codes",

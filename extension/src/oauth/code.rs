@@ -158,7 +158,7 @@ pub(crate) fn issue_code(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Active,
-    /// No such code, or not its secret.
+    /// No such code, or not its secret, or the consent it was issued on was withdrawn.
     Unknown,
     Expired,
     /// It had been redeemed. The session it was redeemed for has just been revoked.
@@ -273,8 +273,11 @@ fn redeem(request: &Redemption<'_>) -> Result<Result<Redeemed, Outcome>, Error> 
     if stored.expired {
         return Ok(Err(Outcome::Expired));
     }
+    let Some(earlier) = consent::session(stored.consent)? else { return Ok(Err(Outcome::Unknown)) };
     let grant = open(&code, sealed)?;
-    let redeemed = grant_session(request, &stored, &grant)?;
+    let Some(redeemed) = grant_session(request, &stored, &grant, earlier)? else {
+        return Ok(Err(Outcome::Unknown));
+    };
     run(
         sql!(
             "UPDATE mcp.authorization_codes SET redeemed_at = clock_timestamp(), sealed = NULL, session_id = $2
@@ -303,8 +306,14 @@ fn replayed(stored: &Stored) -> Result<(), Error> {
 }
 
 /// The session a code stands for: the one this browser got for the client before, when the user now lets it do more; a
-/// new one in every other case, so that a second device never costs the first its session.
-fn grant_session(request: &Redemption<'_>, stored: &Stored, grant: &Grant) -> Result<Redeemed, Error> {
+/// new one in every other case, so that a second device never costs the first its session. `None` where the consent is
+/// withdrawn at this moment.
+fn grant_session(
+    request: &Redemption<'_>,
+    stored: &Stored,
+    grant: &Grant,
+    earlier: Option<Uuid>,
+) -> Result<Option<Redeemed>, Error> {
     let mut new = NewSession::checked(
         &grant.issuer,
         &grant.subject,
@@ -319,7 +328,7 @@ fn grant_session(request: &Redemption<'_>, stored: &Stored, grant: &Grant) -> Re
     new.max_lifetime = request.max_lifetime;
     new.access_ttl = Some(request.access_ttl);
     new.with_refresh = true;
-    let widened = match consent::session(stored.consent)? {
+    let widened = match earlier {
         Some(session) => widen_session(session, &new)?,
         None => None,
     };
@@ -327,18 +336,22 @@ fn grant_session(request: &Redemption<'_>, stored: &Stored, grant: &Grant) -> Re
         Some(widened) => widened,
         None => {
             let created = create_session(&new)?;
-            consent::led_to(stored.consent, created.session_id)?;
+            // Whoever ends sessions locks the two in this order.
+            if !consent::led_to(stored.consent, created.session_id)? {
+                end_session(created.session_id, None, Event::Revoke, Some("consent withdrawn"))?;
+                return Ok(None);
+            }
             (created, new.scopes)
         }
     };
     client::used(request.client, created.absolute_expires_at)?;
-    Ok(Redeemed {
+    Ok(Some(Redeemed {
         session: created.session_id,
         access: created.access,
         refresh: created.refresh,
         expires_at: created.expires_at,
         scopes,
-    })
+    }))
 }
 
 /// Exchanges a code for a session, once. `status` is `active` for success; `replayed` for a code that was redeemed

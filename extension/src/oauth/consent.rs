@@ -2,7 +2,7 @@
 //!
 //! A user is asked before the identity provider is involved, when nobody knows yet who they are; so what is remembered is
 //! found by a secret that the browser keeps in a cookie, and holds for the user who then signed in and nobody else.
-//! Who ends the session a consent led to deletes the consent with it.
+//! Who ends the session a consent led to deletes the consent with it, and no code is redeemed without its consent.
 
 use crate::error::Error;
 use crate::ids::{rust_uuid, sql_uuid};
@@ -107,21 +107,29 @@ pub(crate) fn rebind(old: Option<&str>, new: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The session that a consent led to.
-pub(crate) fn session(consent: Uuid) -> Result<Option<Uuid>, Error> {
-    let session = first(
+/// The session that a consent led to, if any; `None` where the consent was withdrawn.
+pub(crate) fn session(consent: Uuid) -> Result<Option<Option<Uuid>>, Error> {
+    first(
         sql!("SELECT session_id FROM mcp.consents WHERE consent_id = $1"),
         &[sql_uuid(consent).into()],
         |row| Ok(row.get::<pgrx::Uuid>(1)?.map(rust_uuid)),
-    )?;
-    Ok(session.flatten())
+    )
 }
 
-/// Notes the session that a consent led to.
-pub(crate) fn led_to(consent: Uuid, session: Uuid) -> Result<(), Error> {
-    run(
+/// Notes the session that a consent led to. False where the consent was withdrawn.
+pub(crate) fn led_to(consent: Uuid, session: Uuid) -> Result<bool, Error> {
+    let noted = run(
         sql!("UPDATE mcp.consents SET session_id = $2 WHERE consent_id = $1"),
         &[sql_uuid(consent).into(), sql_uuid(session).into()],
+    )?;
+    Ok(noted == 1)
+}
+
+/// Withdraws what a user consented to and no session is left of: codes that are under way are of no use any more.
+pub(crate) fn withdraw_pending(user: Uuid) -> Result<(), Error> {
+    run(
+        sql!("DELETE FROM mcp.consents WHERE user_id = $1 AND session_id IS NULL"),
+        &[sql_uuid(user).into()],
     )?;
     Ok(())
 }

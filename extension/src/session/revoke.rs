@@ -5,6 +5,7 @@ use crate::audit::{self, Event};
 use crate::error::Error;
 use crate::identity;
 use crate::ids::{rust_uuid, sql_uuid};
+use crate::oauth::consent;
 use crate::session::record::Column;
 use crate::session::sealed;
 use crate::session::verdict::judge;
@@ -40,8 +41,16 @@ pub(crate) fn end(
     Ok(true)
 }
 
-/// Ends all sessions of a user but `keep`.
+/// Ends all sessions of a user but `keep`, and those that codes under way would become.
 fn end_all(user: Uuid, keep: Option<Uuid>, event: Event, reason: Option<&str>) -> Result<i64, Error> {
+    let ended = end_live(user, keep, event, reason)?;
+    // Waits for codes that are being redeemed, whose sessions are seen then.
+    consent::withdraw_pending(user)?;
+    Ok(ended + end_live(user, keep, event, reason)?)
+}
+
+/// Ends the sessions of a user that are there at this moment, but `keep`.
+fn end_live(user: Uuid, keep: Option<Uuid>, event: Event, reason: Option<&str>) -> Result<i64, Error> {
     // Locked in the order of their ids, so that two of these never wait for each other.
     let live = all(
         sql!(
@@ -100,7 +109,8 @@ fn revoke_session_by_id(
     Ok(session_id.map_or(Ok(false), |session| end(rust_uuid(session), None, Event::AdminEnd, reason))?)
 }
 
-/// Ends all sessions of a user, but `keep` where it is given. Returns how many were live.
+/// Ends all sessions of a user, but `keep` where it is given, and the codes that would become another. Returns how many
+/// sessions were live.
 #[pg_extern(schema = "mcp", security_definer)]
 #[search_path(pg_catalog, pg_temp)]
 fn revoke_user_sessions(

@@ -168,7 +168,18 @@ SELECT consented_scopes FROM mcp.find_client(:'dynamic', :'browser_5', '127.0.0.
 SELECT status, code AS code_j FROM mcp.issue_code('https://idp.example', 'judy', NULL, :'dynamic', 'http://127.0.0.1:6000/cb',
     '127.0.0.1', :'challenge', :'resource', '{mcp}', NULL, NULL, false, :'browser_5', :'browser_5') \gset
 SELECT :'status';
-SELECT status FROM mcp.redeem_code(:'code_j', :'dynamic', 'http://127.0.0.1:6000/cb', :'verifier');
+SELECT status, session_id AS session_j FROM mcp.redeem_code(:'code_j', :'dynamic', 'http://127.0.0.1:6000/cb', :'verifier') \gset
+SELECT :'status';
+-- A code on its way is worth nothing once the session it would have widened was ended, or all of its user's.
+SELECT status, code AS code_j FROM mcp.issue_code('https://idp.example', 'judy', NULL, :'dynamic', 'http://127.0.0.1:6000/cb',
+    '127.0.0.1', :'challenge', :'resource', '{mcp}', NULL, NULL, false, :'browser_5', :'browser_5') \gset
+SELECT :'status', mcp.revoke_session_by_id(:'session_j');
+EXECUTE redeem(:'code_j', :'dynamic', 'http://127.0.0.1:6000/cb', :'verifier', NULL);
+SELECT status, code AS code_k FROM mcp.issue_code('https://idp.example', 'kim', NULL, :'dynamic', 'http://127.0.0.1:6000/cb',
+    '127.0.0.1', :'challenge', :'resource', '{mcp}', NULL, NULL, true, NULL, :'browser_5') \gset
+SELECT :'status', mcp.revoke_user_sessions(user_id) AS ended FROM mcp.create_session('https://idp.example', 'kim', NULL);
+EXECUTE redeem(:'code_k', :'dynamic', 'http://127.0.0.1:6000/cb', :'verifier', NULL);
+SELECT consented_scopes IS NULL AS asked_again FROM mcp.find_client(:'dynamic', :'browser_5', '127.0.0.1');
 -- RFC 7009: a client ends its own sessions and nobody else's.
 SELECT mcp.revoke_token(:'access_3', 'nobody') IS NULL AS nobody, mcp.revoke_token(:'access_3', 'editor') AS editor,
        mcp.revoke_token('nonsense', :'dynamic') AS nonsense, mcp.revoke_token(NULL, :'dynamic') AS nothing;
@@ -205,7 +216,7 @@ DELETE FROM mcp.sign_ins;
 SELECT event, reason FROM mcp.audit_log WHERE client_id = :'dynamic' ORDER BY id;
 -- Clean-up: what is over goes, redeemed codes an hour later, clients when they were not used.
 UPDATE mcp.authorization_codes SET expires_at = now() - interval '2 min';
-UPDATE mcp.consents SET expires_at = now() WHERE browser_hash = (SELECT browser_hash FROM mcp.consents LIMIT 1);
+UPDATE mcp.consents SET expires_at = now() - interval '1 hour' WHERE browser_hash = (SELECT browser_hash FROM mcp.consents LIMIT 1);
 UPDATE mcp.clients SET expires_at = now() WHERE client_id = :'newest';
 SELECT count(*) AS consents FROM mcp.consents;
 SELECT mcp.cleanup_expired_sessions(0);
