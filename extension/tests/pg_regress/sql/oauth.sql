@@ -180,6 +180,15 @@ SELECT status, code AS code_k FROM mcp.issue_code('https://idp.example', 'kim', 
 SELECT :'status', mcp.revoke_user_sessions(user_id) AS ended FROM mcp.create_session('https://idp.example', 'kim', NULL);
 EXECUTE redeem(:'code_k', :'dynamic', 'http://127.0.0.1:6000/cb', :'verifier', NULL);
 SELECT consented_scopes IS NULL AS asked_again FROM mcp.find_client(:'dynamic', :'browser_5', '127.0.0.1');
+-- What is remembered no longer is swept away only when no code needs it.
+SELECT code AS code_l FROM mcp.issue_code('https://idp.example', 'lea', NULL, :'dynamic', 'http://127.0.0.1:6000/cb',
+    '127.0.0.1', :'challenge', :'resource', '{mcp}', NULL, NULL, true, NULL, :'browser_5') \gset
+RESET ROLE;
+UPDATE mcp.consents SET expires_at = now() - interval '1 min'
+ WHERE consent_id = (SELECT consent_id FROM mcp.authorization_codes ORDER BY expires_at DESC LIMIT 1);
+SET ROLE regress_auth;
+SELECT mcp.cleanup_expired_sessions(), consented_scopes IS NULL AS forgotten FROM mcp.find_client(:'dynamic', :'browser_5', '127.0.0.1');
+EXECUTE redeem(:'code_l', :'dynamic', 'http://127.0.0.1:6000/cb', :'verifier', NULL);
 -- RFC 7009: a client ends its own sessions and nobody else's.
 SELECT mcp.revoke_token(:'access_3', 'nobody') IS NULL AS nobody, mcp.revoke_token(:'access_3', 'editor') AS editor,
        mcp.revoke_token('nonsense', :'dynamic') AS nonsense, mcp.revoke_token(NULL, :'dynamic') AS nothing;
