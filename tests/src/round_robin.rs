@@ -137,11 +137,12 @@ impl Shared {
         }
     }
 
-    /// A connection to the next replica that takes one.
-    /// A replica that takes the connection, and since when it was asked: it may be killed before this hears that it did.
+    /// A connection to the next replica that takes one, and since when it was asked: it may be killed before this hears
+    /// that it did.
     async fn connect(&self) -> Option<(usize, Instant, TcpStream)> {
-        for _ in 0..self.replicas.len() {
-            let replica = self.next.fetch_add(1, Ordering::Relaxed) % self.replicas.len();
+        // Counted on from here, not from whatever comes meanwhile, which could lead to the same dead one each time.
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        for replica in (0..self.replicas.len()).map(|on| (next + on) % self.replicas.len()) {
             let begun = Instant::now();
             if let Ok(stream) = TcpStream::connect(self.replicas[replica]).await {
                 return Some((replica, begun, stream));
