@@ -7,6 +7,7 @@
 use pgrx::prelude::*;
 
 mod audit;
+mod changes;
 mod cleanup;
 mod doctor;
 mod error;

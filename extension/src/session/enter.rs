@@ -1,6 +1,7 @@
 //! Looking a session up, entering it, and keeping it alive by use.
 
 use crate::audit;
+use crate::changes::one_snapshot;
 use crate::error::Error;
 use crate::identity;
 use crate::ids::sql_uuid;
@@ -62,9 +63,7 @@ fn slide(record: &Record) -> Result<pg_sys::TimestampTz, Error> {
     }
     let session_id = record.uuid(Column::SessionId).map(sql_uuid);
     let write = || as_owner(|| write_slide(session_id));
-    // SAFETY: reads a variable of the backend's.
-    let one_snapshot = unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 };
-    let slid = if one_snapshot { unless_changed(write)? } else { write()? };
+    let slid = if one_snapshot() { unless_changed(write)? } else { write()? };
     Ok(slid.map_or(expires_at, pg_sys::TimestampTz::from))
 }
 

@@ -5,6 +5,7 @@
 use super::catalog::{self, Argument, Function, Returns};
 use super::sandbox::Sealed;
 use super::{Failure, raw};
+use crate::changes::Changes;
 use crate::error::Error;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -242,8 +243,7 @@ unsafe fn result_type(plan: pg_sys::SPIPlanPtr) -> Option<pg_sys::Oid> {
 /// The callables of this backend, by signature.
 struct Kept {
     callables: RefCell<HashMap<String, Rc<Callable>>>,
-    /// Counts what the server said has changed, so that something made meanwhile is not taken for fresh.
-    changes: Cell<u64>,
+    changes: Changes,
 }
 
 thread_local! {
@@ -262,7 +262,7 @@ thread_local! {
             }
             pg_sys::CacheRegisterRelcacheCallback(Some(on_relation_change), ZERO);
         }
-        Box::leak(Box::new(Kept { callables: RefCell::default(), changes: Cell::new(0) }))
+        Box::leak(Box::new(Kept { callables: RefCell::default(), changes: Changes::new() }))
     };
 }
 
@@ -270,7 +270,7 @@ thread_local! {
 /// map is never borrowed then.
 fn forget(concerned: impl Fn(&Callable) -> bool) {
     KEPT.with(|kept| {
-        kept.changes.set(kept.changes.get().wrapping_add(1));
+        kept.changes.note();
         if let Ok(callables) = kept.callables.try_borrow() {
             callables
                 .values()
@@ -301,10 +301,9 @@ pub(super) fn find(signature: &str) -> Result<Option<Rc<Callable>>, Error> {
     if found.is_some() {
         return Ok(found);
     }
-    let before = kept.changes.get();
-    let Some(function) = catalog::find(signature)? else { return Ok(None) };
-    let callable = Rc::new(Callable::new(function));
-    if kept.changes.get() == before {
+    let (callable, may_be_kept) = kept.changes.during(|| Ok(catalog::find(signature)?.map(Callable::new)))?;
+    let Some(callable) = callable.map(Rc::new) else { return Ok(None) };
+    if may_be_kept {
         // Dropped outside the borrow: freeing plans may read what has changed.
         let (mut replaced, mut all) = (None, HashMap::new());
         {

@@ -57,7 +57,7 @@ pub(crate) enum Refusal {
     Taken(String),
     #[error("a tool must not create temporary objects")]
     Temporary,
-    #[error("role mcp_user is too powerful for running tools: it is a member of role {0}")]
+    #[error("role mcp_user is too powerful for running tools: {}", power(.0))]
     TooPowerful(String),
 }
 
@@ -137,5 +137,16 @@ impl From<Refusal> for ErrorReport {
             Some(hint) => report.set_hint(hint),
             None => report,
         }
+    }
+}
+
+/// What is too much in mcp_user, told by the role that it is too much in.
+fn power(role: &str) -> String {
+    match role {
+        "mcp_user" => {
+            "it is a superuser, exempt from row level security, or allowed to create roles or to replicate"
+                .to_owned()
+        }
+        role => format!("it is a member of role {role}"),
     }
 }

@@ -1,6 +1,7 @@
 //! `mcp_user`, the role that tools act as.
 
 use super::refusal::Refusal;
+use crate::changes::Changes;
 use crate::error::Error;
 use crate::owner::as_owner;
 use crate::statement::{first, required, sql};
@@ -13,14 +14,13 @@ thread_local! {
     /// The role, once it was found to be no danger; forgotten whenever a role or a membership changes.
     static CHECKED: Cell<Option<pg_sys::Oid>> = const { Cell::new(None) };
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
-    /// Counts those changes, so that a judgement on what was before one is not kept after it.
-    static CHANGES: Cell<u64> = const { Cell::new(0) };
+    static CHANGES: Changes = const { Changes::new() };
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn on_role_change(_argument: pg_sys::Datum, _cache: c_int, _hash: u32) {
     CHECKED.set(None);
-    CHANGES.set(CHANGES.get().wrapping_add(1));
+    CHANGES.with(Changes::note);
 }
 
 /// The role that tools act as. Refuses one that could do what tools must not: pass by policies, act for the extension,
@@ -41,7 +41,15 @@ pub(super) fn checked() -> Result<pg_sys::Oid, Error> {
             }
         }
     }
-    let changes = CHANGES.get();
+    let (user, may_be_kept) = CHANGES.with(|changes| changes.during(harmless))?;
+    if may_be_kept {
+        CHECKED.set(Some(user));
+    }
+    Ok(user)
+}
+
+/// The role, read from the catalogs and judged.
+fn harmless() -> Result<pg_sys::Oid, Error> {
     let user = oid()?;
     let too_much = as_owner(|| {
         first(
@@ -60,12 +68,7 @@ pub(super) fn checked() -> Result<pg_sys::Oid, Error> {
     })?;
     match too_much {
         Some(role) => Err(Refusal::TooPowerful(role).into()),
-        None => {
-            if changes == CHANGES.get() {
-                CHECKED.set(Some(user));
-            }
-            Ok(user)
-        }
+        None => Ok(user),
     }
 }
 
