@@ -116,8 +116,7 @@ fn phase() -> Phase {
 
 /// Whether this transaction may still be given an identity.
 pub(crate) fn check_unarmed() -> Result<(), Error> {
-    // SAFETY: as in `phase`.
-    if unsafe { (*identity()).sealed } && phase() != Phase::Nobody {
+    if in_tool() {
         return Err(Error::InsideTool);
     }
     match phase() {
@@ -194,6 +193,12 @@ pub(crate) fn extend(expires_at: pg_sys::TimestampTz) {
 pub(crate) fn seal(sealed: bool) {
     // SAFETY: as in `phase`.
     unsafe { (*identity()).sealed = sealed }
+}
+
+/// Whether a tool is running sealed. Ends with the transaction, however the tool did.
+pub(crate) fn in_tool() -> bool {
+    // SAFETY: as in `phase`.
+    unsafe { (*identity()).sealed && phase() != Phase::Nobody }
 }
 
 /// The armed session's id. Raises where nobody is armed.
@@ -328,11 +333,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _: *m
             }
         }
         // SAFETY: as in `phase`.
-        _ => unsafe {
-            (*identity()).phase = Phase::Nobody;
-            (*identity()).sealed = false;
-            crate::tool::temporary::allow();
-        },
+        _ => unsafe { (*identity()).phase = Phase::Nobody },
     }
 }
 
@@ -420,12 +421,15 @@ mod tests {
         assert!(value(|identity| identity.user_id).unwrap().is_none());
         assert_eq!(scopes().unwrap(), Vec::<String>::new());
         check_unarmed().unwrap();
+        seal(true);
+        assert!(!in_tool());
     }
 
     #[pg_test(error = "a tool must not sign in or call tools")]
     fn a_sealed_tool_cannot_sign_in() {
         sign_in();
         seal(true);
+        assert!(in_tool());
         sign_in();
     }
 }

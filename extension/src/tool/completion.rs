@@ -35,7 +35,7 @@ impl Completers {
     pub(super) fn read(row: &Row<'_>) -> Result<Self, Error> {
         let functions = row.get::<String>(6)?.map(|text| serde_json::from_str(&text)).transpose();
         Ok(Completers {
-            exposed: Exposed::read(row, 1)?,
+            exposed: Exposed::read(row)?,
             functions: functions.map_err(Error::Catalog)?.unwrap_or_default(),
         })
     }

@@ -1,9 +1,9 @@
 //! Prompts: messages that a user starts a conversation with, made by a function of its arguments.
 
 use super::completion::{self, Completers};
-use super::page::{Entry, Page};
+use super::page::{Page, stored};
 use super::refusal::Refusal;
-use super::registry::{self, Admitted, Exposed};
+use super::registry::{self, Admitted, Exposed, exposed};
 use super::request::Request;
 use super::result::{self, Output, text_block};
 use super::run::{self, Call, Outcome};
@@ -11,7 +11,7 @@ use super::{Regprocedure, answer, catalog, denied_verdict, failed, list, texts};
 use crate::error::Error;
 use crate::jsonb::Jsonb;
 use crate::owner::as_owner;
-use crate::statement::{all, first, required, run, sql};
+use crate::statement::{first, run, sql};
 use pgrx::JsonB;
 use pgrx::datum::Interval;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -97,72 +97,29 @@ fn list_prompts(
     Ok(list(token, resource, after, page_size, entries)?)
 }
 
-struct Listed {
-    name: String,
-    function: String,
-    owner: String,
-    title: Option<String>,
-    description: Option<String>,
-    arguments: Option<String>,
-}
-
 fn entries(page: &Page) -> Result<Vec<Value>, Error> {
-    let listed = as_owner(|| {
-        let statement = sql!(
-            "SELECT name, function, owner::text, title, description, arguments::text
-               FROM mcp.prompts WHERE $1 IS NULL OR name > $1 ORDER BY name LIMIT $2"
-        );
-        all(statement, &[page.after().into(), page.limit().into()], |row| {
-            Ok(Listed {
-                name: required(&row, 1)?,
-                function: required(&row, 2)?,
-                owner: required(&row, 3)?,
-                title: row.get(4)?,
-                description: row.get(5)?,
-                arguments: row.get(6)?,
-            })
-        })
-    })?;
-    page.describe(listed)
-}
-
-impl Entry for Listed {
-    fn key(&self) -> &str {
-        &self.name
-    }
-
-    fn function(&self) -> &str {
-        &self.function
-    }
-
-    fn owner(&self) -> &str {
-        &self.owner
-    }
-
-    fn describe(self, function: &catalog::Function) -> Result<Value, Error> {
-        let descriptions: Map<String, Value> = self
-            .arguments
-            .map_or(Ok(Map::new()), |text| serde_json::from_str(&text))
-            .map_err(Error::Catalog)?;
-        let mut object = Map::new();
-        object.insert("name".into(), self.name.into());
-        if let Some(title) = self.title {
-            object.insert("title".into(), title.into());
-        }
-        if let Some(description) = self.description.or_else(|| function.comment.clone()) {
-            object.insert("description".into(), description.into());
-        }
-        let argument = |argument: &catalog::Argument| {
-            let mut object = json!({"name": argument.name, "required": !argument.is_optional()});
-            let comment = || argument.ty.comment.clone().map(Value::from);
-            if let Some(description) = descriptions.get(&argument.name).cloned().or_else(comment) {
-                object["description"] = description;
-            }
-            object
-        };
-        object.insert("arguments".into(), function.arguments.iter().map(argument).collect());
-        Ok(object.into())
-    }
+    let statement = sql!(
+        "SELECT name, function, owner::text, title, description, arguments::text
+           FROM mcp.prompts WHERE $1 IS NULL OR name > $1 ORDER BY name LIMIT $2"
+    );
+    page.entries(
+        "name",
+        statement,
+        [],
+        |row| stored(row, 6),
+        |prompt, descriptions, function| {
+            let argument = |argument: &catalog::Argument| {
+                let mut object = json!({"name": argument.name, "required": !argument.is_optional()});
+                let given = descriptions.as_ref().and_then(|texts| texts.get(&argument.name)).cloned();
+                if let Some(description) = given.or_else(|| argument.ty.comment.clone().map(Value::from)) {
+                    object["description"] = description;
+                }
+                object
+            };
+            prompt.insert("arguments".into(), function.arguments.iter().map(argument).collect());
+            Ok(())
+        },
+    )
 }
 
 /// Makes the messages of a prompt as the user of the session. Returns an MCP `GetPromptResult`, or, where there are none,
@@ -185,11 +142,8 @@ fn get_prompt(
 fn get(call: Call<'_>, arguments: Option<Jsonb>) -> Result<Jsonb, Error> {
     let unknown = "unknown_prompt";
     let found = as_owner(|| {
-        let statement = sql!(
-            "SELECT function, owner::text, scope, (extract(epoch FROM timeout) * 1000)::bigint, restricted, description
-               FROM mcp.prompts WHERE name = $1"
-        );
-        first(statement, &[call.name.into()], |row| Ok((Exposed::read(&row, 1)?, row.get::<String>(6)?)))
+        let statement = exposed!("description FROM mcp.prompts WHERE name = $1");
+        first(statement, &[call.name.into()], |row| Ok((Exposed::read(&row)?, row.get::<String>(6)?)))
     })?;
     let Some((exposed, description)) = found else { return Ok(result::verdict(unknown)) };
     let callable = match run::permitted(call.what, call.name, &exposed)? {
@@ -258,11 +212,7 @@ fn message(row: &Value) -> Value {
 /// What completes the arguments of a prompt.
 pub(super) fn completers(name: &str) -> Result<Option<Completers>, Error> {
     as_owner(|| {
-        let statement = sql!(
-            "SELECT function, owner::text, scope, (extract(epoch FROM timeout) * 1000)::bigint, restricted,
-                    completions::text
-               FROM mcp.prompts WHERE name = $1"
-        );
+        let statement = exposed!("completions::text FROM mcp.prompts WHERE name = $1");
         first(statement, &[name.into()], |row| Completers::read(&row))
     })
 }

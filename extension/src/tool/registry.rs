@@ -2,7 +2,7 @@
 
 use super::catalog::{Argument, Function, Returns};
 use super::headers::HeaderParameter;
-use super::page::{Entry, Page};
+use super::page::{Page, stored};
 use super::refusal::Refusal;
 use super::types::{Kind, Type};
 use super::{catalog, headers, schema, user};
@@ -11,12 +11,12 @@ use crate::interval;
 use crate::jsonb::Jsonb;
 use crate::owner::as_owner;
 use crate::session::checked_scopes;
-use crate::statement::{Row, Statement, all, first, required, run, sql};
+use crate::statement::{Row, Statement, first, required, run, sql};
 use pgrx::datum::Interval;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::ffi::CString;
 use std::thread::LocalKey;
 use std::time::Duration;
@@ -186,12 +186,11 @@ pub(super) fn changed(list: &'static str) -> Result<(), Error> {
 /// The tool of this name, and which of its arguments go in headers too.
 pub(super) fn find(name: &str) -> Result<Option<(Exposed, Vec<HeaderParameter>)>, Error> {
     let found = as_owner(|| {
-        let statement = sql!(
-            "SELECT function, owner::text, scope, (extract(epoch FROM timeout) * 1000)::bigint, restricted,
-                    CASE WHEN strpos(input_schema::text, 'x-mcp-header') > 0 THEN input_schema::text END
+        let statement = exposed!(
+            "CASE WHEN strpos(input_schema::text, 'x-mcp-header') > 0 THEN input_schema::text END
                FROM mcp.tools WHERE name = $1"
         );
-        first(statement, &[name.into()], |row| Ok((Exposed::read(&row, 1)?, row.get::<String>(6)?)))
+        first(statement, &[name.into()], |row| Ok((Exposed::read(&row)?, row.get::<String>(6)?)))
     })?;
     let Some((exposed, schema)) = found else { return Ok(None) };
     let schema =
@@ -202,98 +201,60 @@ pub(super) fn find(name: &str) -> Result<Option<(Exposed, Vec<HeaderParameter>)>
 }
 
 impl Exposed {
-    /// Reads function, owner, scope, milliseconds of the timeout, and whether it is restricted, from columns beginning
-    /// at `at`.
-    pub(super) fn read(row: &Row<'_>, at: usize) -> Result<Exposed, Error> {
+    /// Reads a row of [`exposed!`], which has more from the sixth column on.
+    pub(super) fn read(row: &Row<'_>) -> Result<Exposed, Error> {
         Ok(Exposed {
-            function: required(row, at)?,
-            owner: required(row, at + 1)?,
-            scope: row.get(at + 2)?,
+            function: required(row, 1)?,
+            owner: required(row, 2)?,
+            scope: row.get(3)?,
             timeout: row
-                .get::<i64>(at + 3)?
+                .get::<i64>(4)?
                 .map(|milliseconds| Duration::from_millis(milliseconds.unsigned_abs())),
-            restricted: required(row, at + 4)?,
+            restricted: required(row, 5)?,
         })
     }
 }
 
-struct Listed {
-    name: String,
-    function: String,
-    owner: String,
-    title: Option<String>,
-    description: Option<String>,
-    input_schema: Option<String>,
-    output_schema: Option<String>,
-    annotations: Option<String>,
+/// The statement that reads an [`Exposed`], and then what `$rest` begins with.
+macro_rules! exposed {
+    ($rest:literal) => {
+        $crate::statement::sql!(concat!(
+            "SELECT function, owner::text, scope, (extract(epoch FROM timeout) * 1000)::bigint, restricted, ",
+            $rest
+        ))
+    };
 }
+pub(super) use exposed;
 
-/// A page of the tools as MCP `Tool` objects, ordered by name. Those whose function is gone or has another owner are left
-/// out.
+/// A page of the tools as MCP `Tool` objects, ordered by name.
 pub(super) fn list(page: &Page) -> Result<Vec<Value>, Error> {
-    let listed = as_owner(|| {
-        let statement = sql!(
-            "SELECT name, function, owner::text, title, description, input_schema::text,
-                    output_schema::text, annotations::text
-               FROM mcp.tools WHERE $1 IS NULL OR name > $1 ORDER BY name LIMIT $2"
-        );
-        all(statement, &[page.after().into(), page.limit().into()], |row| {
-            Ok(Listed {
-                name: required(&row, 1)?,
-                function: required(&row, 2)?,
-                owner: required(&row, 3)?,
-                title: row.get(4)?,
-                description: row.get(5)?,
-                input_schema: row.get(6)?,
-                output_schema: row.get(7)?,
-                annotations: row.get(8)?,
-            })
-        })
-    })?;
-    page.describe(listed)
-}
-
-impl Entry for Listed {
-    fn key(&self) -> &str {
-        &self.name
-    }
-
-    fn function(&self) -> &str {
-        &self.function
-    }
-
-    fn owner(&self) -> &str {
-        &self.owner
-    }
-
-    fn describe(self, function: &Function) -> Result<Value, Error> {
-        let given = |text: Option<String>| {
-            text.map(|text| serde_json::from_str::<Value>(&text)).transpose().map_err(Error::Catalog)
-        };
-        let mut object = Map::new();
-        object.insert("name".into(), self.name.into());
-        if let Some(title) = self.title {
-            object.insert("title".into(), title.into());
-        }
-        if let Some(description) = self.description.or_else(|| function.comment.clone()) {
-            object.insert("description".into(), description.into());
-        }
-        let input_schema = given(self.input_schema)?.unwrap_or_else(|| schema::input(function));
-        object.insert("inputSchema".into(), input_schema);
-        if let Some(output_schema) = given(self.output_schema)?.or_else(|| schema::output(function)) {
-            object.insert("outputSchema".into(), output_schema);
-        }
-        let mut annotations = given(self.annotations)?.unwrap_or_else(|| json!({}));
-        if let Value::Object(annotations) = &mut annotations {
-            if function.read_only {
-                annotations.entry("readOnlyHint").or_insert(true.into());
+    let statement = sql!(
+        "SELECT name, function, owner::text, title, description, input_schema::text,
+                output_schema::text, annotations::text
+           FROM mcp.tools WHERE $1 IS NULL OR name > $1 ORDER BY name LIMIT $2"
+    );
+    page.entries(
+        "name",
+        statement,
+        [],
+        |row| Ok((stored(row, 6)?, stored(row, 7)?, stored(row, 8)?)),
+        |tool, (input_schema, output_schema, annotations), function| {
+            tool.insert("inputSchema".into(), input_schema.unwrap_or_else(|| schema::input(function)));
+            if let Some(output_schema) = output_schema.or_else(|| schema::output(function)) {
+                tool.insert("outputSchema".into(), output_schema);
             }
-            if !annotations.is_empty() {
-                object.insert("annotations".into(), annotations.clone().into());
+            let mut annotations = annotations.unwrap_or_else(|| json!({}));
+            if let Value::Object(annotations) = &mut annotations {
+                if function.read_only {
+                    annotations.entry("readOnlyHint").or_insert(true.into());
+                }
+                if !annotations.is_empty() {
+                    tool.insert("annotations".into(), annotations.clone().into());
+                }
             }
-        }
-        Ok(object.into())
-    }
+            Ok(())
+        },
+    )
 }
 
 #[cfg(feature = "pg15")]

@@ -1,9 +1,9 @@
 //! Resources: what clients read at a URI, or at any URI of a template.
 
 use super::completion::{self, Completers};
-use super::page::{Entry, Page};
+use super::page::{Page, stored};
 use super::refusal::Refusal;
-use super::registry::{self, Admitted, Exposed};
+use super::registry::{self, Admitted, Exposed, exposed};
 use super::request::Request;
 use super::result::{self, Output, quote};
 use super::run::{self, Call, Outcome};
@@ -18,7 +18,7 @@ use pgrx::JsonB;
 use pgrx::datum::Interval;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// Exposes a function as the resource at a URI, or as all those of a URI template, whose variables are its arguments. For
 /// its owner and superusers.
@@ -157,57 +157,23 @@ fn list_resource_templates(
     Ok(list(token, resource, after, page_size, |page| entries(page, true))?)
 }
 
-struct Listed {
-    uri: String,
-    function: String,
-    owner: String,
-    object: Map<String, Value>,
-}
-
 fn entries(page: &Page, templates: bool) -> Result<Vec<Value>, Error> {
-    let listed = as_owner(|| {
-        let statement = sql!(
-            "SELECT uri, function, owner::text, name, title, description, mime_type, annotations::text
-               FROM mcp.resources WHERE template = $3 AND ($1 IS NULL OR uri > $1) ORDER BY uri LIMIT $2"
-        );
-        all(statement, &[page.after().into(), page.limit().into(), templates.into()], |row| {
-            let uri: String = required(&row, 1)?;
-            let mut object = Map::new();
-            object.insert(if templates { "uriTemplate" } else { "uri" }.into(), uri.clone().into());
-            for (at, key) in [(4, "name"), (5, "title"), (6, "description"), (7, "mimeType")] {
-                if let Some(text) = row.get::<String>(at)? {
-                    object.insert(key.into(), text.into());
-                }
-            }
-            if let Some(annotations) = row.get::<String>(8)? {
-                let annotations = serde_json::from_str(&annotations).map_err(Error::Catalog)?;
-                object.insert("annotations".into(), annotations);
-            }
-            Ok(Listed { uri, function: required(&row, 2)?, owner: required(&row, 3)?, object })
-        })
-    })?;
-    page.describe(listed)
-}
-
-impl Entry for Listed {
-    fn key(&self) -> &str {
-        &self.uri
-    }
-
-    fn function(&self) -> &str {
-        &self.function
-    }
-
-    fn owner(&self) -> &str {
-        &self.owner
-    }
-
-    fn describe(mut self, function: &catalog::Function) -> Result<Value, Error> {
-        if let Some(comment) = &function.comment {
-            self.object.entry("description").or_insert_with(|| comment.clone().into());
-        }
-        Ok(self.object.into())
-    }
+    let statement = sql!(
+        "SELECT uri, function, owner::text, title, description, name, mime_type, annotations::text
+           FROM mcp.resources WHERE template = $3 AND ($1 IS NULL OR uri > $1) ORDER BY uri LIMIT $2"
+    );
+    page.entries(
+        if templates { "uriTemplate" } else { "uri" },
+        statement,
+        [templates.into()],
+        |row| Ok((required::<String>(row, 6)?, row.get::<String>(7)?, stored(row, 8)?)),
+        |resource, (name, mime_type, annotations), _| {
+            resource.insert("name".into(), name.into());
+            resource.extend(mime_type.map(|mime_type| ("mimeType".into(), mime_type.into())));
+            resource.extend(annotations.map(|annotations| ("annotations".into(), annotations)));
+            Ok(())
+        },
+    )
 }
 
 struct Found {
@@ -219,21 +185,17 @@ struct Found {
 
 /// The resource at a URI: the one of that very URI, or else of the template that fixes most of it.
 fn find(uri: &str) -> Result<Option<Found>, Error> {
-    let read =
-        |row: crate::statement::Row<'_>| Ok((Exposed::read(&row, 1)?, row.get(6)?, required(&row, 7)?));
+    let read = |row: crate::statement::Row<'_>| Ok((Exposed::read(&row)?, row.get(6)?, required(&row, 7)?));
     let exact: Option<(Exposed, Option<String>, String)> = as_owner(|| {
-        let statement = sql!(
-            "SELECT function, owner::text, scope, (extract(epoch FROM timeout) * 1000)::bigint, restricted, mime_type, uri
-               FROM mcp.resources WHERE uri = $1 AND NOT template"
-        );
+        let statement = exposed!("mime_type, uri FROM mcp.resources WHERE uri = $1 AND NOT template");
         first(statement, &[uri.into()], read)
     })?;
     if let Some((exposed, mime_type, _)) = exact {
         return Ok(Some(Found { exposed, mime_type, values: Vec::new() }));
     }
     let templates: Vec<(Exposed, Option<String>, String)> = as_owner(|| {
-        let statement = sql!(
-            "SELECT function, owner::text, scope, (extract(epoch FROM timeout) * 1000)::bigint, restricted, mime_type, uri
+        let statement = exposed!(
+            "mime_type, uri
                FROM mcp.resources WHERE template AND starts_with($1, split_part(uri, '{', 1)) ORDER BY uri"
         );
         all(statement, &[uri.into()], read)
@@ -320,11 +282,7 @@ fn bytes(hexadecimal: &str) -> Vec<u8> {
 /// What completes the variables of a template.
 pub(super) fn completers(uri: &str) -> Result<Option<Completers>, Error> {
     as_owner(|| {
-        let statement = sql!(
-            "SELECT function, owner::text, scope, (extract(epoch FROM timeout) * 1000)::bigint, restricted,
-                    completions::text
-               FROM mcp.resources WHERE uri = $1"
-        );
+        let statement = exposed!("completions::text FROM mcp.resources WHERE uri = $1");
         first(statement, &[uri.into()], |row| Completers::read(&row))
     })
 }

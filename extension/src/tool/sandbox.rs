@@ -77,9 +77,7 @@ pub(super) fn run<T>(seal: &Seal, tool: impl FnOnce(&Sealed) -> Result<T, Failur
         pg_sys::BeginInternalSubTransaction(ptr::null());
         pg_sys::MemoryContextSwitchTo(home);
         identity::seal(true);
-        if seal.restricted {
-            temporary::refuse();
-        }
+        temporary::forget_use();
         // A panic is an error of the server's that one of pgrx's wrappers turned into one, or a fault of ours.
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let timer = Timer::start(seal.timeout);
@@ -96,7 +94,6 @@ pub(super) fn run<T>(seal: &Seal, tool: impl FnOnce(&Sealed) -> Result<T, Failur
             // SPI connections and portals, and takes back every write.
             pg_sys::RollbackAndReleaseCurrentSubTransaction();
         }
-        temporary::allow();
         forget();
         identity::seal(false);
         pg_sys::MemoryContextSwitchTo(home);

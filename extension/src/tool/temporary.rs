@@ -2,16 +2,19 @@
 //!
 //! A security-restricted operation refuses temporary tables alone. A function or a type made there would outlive the call,
 //! and whatever the pooled connection runs next might find it.
+//!
+//! So a restricted tool may make nothing after it used the temporary schema, which making something there is. The server
+//! notes that use for PREPARE TRANSACTION, which an armed identity rules out anyway.
 
 use super::refusal::Refusal;
 use crate::error::Error;
+use crate::identity;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 
 thread_local! {
-    static REFUSED: Cell<bool> = const { Cell::new(false) };
     static NEXT: Cell<pg_sys::object_access_hook_type> = const { Cell::new(None) };
 }
 
@@ -26,19 +29,8 @@ pub(crate) fn init() {
     }
 }
 
-/// From now on, until [`allow`] or the end of the transaction.
-pub(super) fn refuse() {
-    REFUSED.set(true);
-    forget();
-}
-
-/// No longer. Also what the end of a transaction comes to, however a call in it ended.
-pub(crate) fn allow() {
-    REFUSED.set(false);
-}
-
-/// The server notes the use of the temporary schema for PREPARE TRANSACTION, which an armed identity rules out anyway.
-fn forget() {
+/// Takes the temporary schema for unused so far.
+pub(super) fn forget_use() {
     // SAFETY: flags of the transaction, read and written on the backend's only thread.
     unsafe { pg_sys::MyXactFlags &= !USED }
 }
@@ -55,13 +47,13 @@ unsafe extern "C-unwind" fn on_access(
         // SAFETY: passes on what the server passed.
         unsafe { next(access, class, object, part, argument) };
     }
-    if access == pg_sys::ObjectAccessType::OAT_POST_CREATE && REFUSED.get() {
+    if access == pg_sys::ObjectAccessType::OAT_POST_CREATE
+        && identity::in_tool()
         // SAFETY: as in `forget`.
-        let used = unsafe { pg_sys::MyXactFlags & USED != 0 };
-        if used {
-            // A tool that catches the error has made nothing, and may go on.
-            forget();
-            Error::from(Refusal::Temporary).raise();
-        }
+        && unsafe { pg_sys::InSecurityRestrictedOperation() && pg_sys::MyXactFlags & USED != 0 }
+    {
+        // A tool that catches the error has made nothing, and may go on.
+        forget_use();
+        Error::from(Refusal::Temporary).raise();
     }
 }
