@@ -9,7 +9,7 @@ use tests::database::Database;
 use tests::frontend::Frontend;
 use tests::mcp::{Answer, Door, Era, LEGACY, McpClient};
 use tests::session::NewSession;
-use tests::wait::wait_until;
+use tests::wait::{wait_for, wait_until};
 use tokio_postgres::Client;
 
 use crate::world::{self, Shared, Trials};
@@ -31,6 +31,7 @@ pub fn tests(world: &Shared) -> Trials {
         legacy_cancelled_notification_reaches_every_replica,
         legacy_cancelled_notification_of_somebody_else_does_nothing,
         a_call_that_ends_soon_after_it_was_given_up_keeps_its_backend,
+        a_call_given_up_while_its_statement_was_prepared_leaves_no_statement,
     ]
 }
 
@@ -299,4 +300,39 @@ async fn a_call_that_ends_soon_after_it_was_given_up_keeps_its_backend(world: &S
         gone.push((backend, idle));
     }
     anyhow::bail!("each call was served by a new backend: {gone:?}")
+}
+
+async fn a_call_given_up_while_its_statement_was_prepared_leaves_no_statement(world: &Shared) -> Result<()> {
+    let stage = Stage::set(world).await?;
+    let superuser = &stage.superuser;
+    superuser
+        .batch_execute(
+            "CREATE FUNCTION app.twice() RETURNS bigint LANGUAGE sql AS
+                 'SELECT count(*) - count(DISTINCT statement) FROM pg_catalog.pg_prepared_statements';
+             SELECT mcp.expose_tool('app.twice()', name => 'twice');",
+        )
+        .await?;
+    let client = stage.client(Era::Modern, "alice").await?;
+    for _ in 0..ATTEMPTS {
+        // A connection looks the function up once. It is open before nothing can be looked up.
+        let fresh = stage.frontend.settings().replica()?.set("MCP_POOL_SIZE", "1").start().await?;
+        let client = client.clone().at(&fresh.resource());
+        assert_eq!(client.request("tools/list", json!({})).await?.status, StatusCode::OK);
+        superuser.batch_execute("BEGIN; LOCK TABLE pg_proc IN ACCESS EXCLUSIVE MODE").await?;
+        let call = spawn(&client, "twice", json!({}));
+        wait_until("the statement to wait", PATIENCE, || async {
+            Ok(stage.backends("wait_event_type = 'Lock'").await?.len() == 1)
+        })
+        .await?;
+        call.abort();
+        superuser.batch_execute("COMMIT").await?;
+        // Whatever connection serves the next call knows the statement once, and by the name the frontend knows.
+        let twice = wait_for("a call to be served", PATIENCE, || async {
+            let answer = client.call("twice", json!({})).await?;
+            Ok(if answer.status == StatusCode::OK { Some(answer.tool_text()?) } else { None })
+        })
+        .await?;
+        ensure!(twice == "0", "{twice} statements are prepared twice");
+    }
+    Ok(())
 }
