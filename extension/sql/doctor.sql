@@ -47,7 +47,7 @@ settings (login, name, value, in_database) AS (
      WHERE p.name IN ('log_parameter_max_length', 'log_parameter_max_length_on_error', 'log_statement',
                       'log_min_duration_statement', 'log_min_duration_sample', 'log_transaction_sample_rate',
                       'auto_explain.log_parameter_max_length', 'auto_explain.log_min_duration', 'auto_explain.log_verbose',
-                      'pgaudit.log_parameter', 'synchronous_commit')
+                      'pgaudit.log_parameter', 'synchronous_commit', 'default_transaction_isolation')
 ),
 -- What a tool can reach. What an extension brought is that one's to guard; ours has checks of its own.
 relations (oid, kind, owner, secured, forced, reads, writes, options, owner_column, own_rows) AS (
@@ -546,6 +546,15 @@ SELECT 'warning', 'durability',
               CASE WHEN s.in_database THEN format('IN DATABASE %I ', current_database()) ELSE '' END)
   FROM settings AS s JOIN logins AS l ON l.oid = s.login
  WHERE s.name = 'synchronous_commit' AND s.value IN ('off', 'false', 'no', '0') AND l.auth
+
+UNION ALL
+SELECT 'warning', 'isolation',
+       format('Transactions of login %I are %s by default: sign-ins, refreshes and registrations fail where they meet '
+              'instead of waiting for each other, and have to be tried again.', l.name, lower(s.value)),
+       format('ALTER ROLE %I %sSET default_transaction_isolation = %L;', l.name,
+              CASE WHEN s.in_database THEN format('IN DATABASE %I ', current_database()) ELSE '' END, 'read committed')
+  FROM settings AS s JOIN logins AS l ON l.oid = s.login
+ WHERE s.name = 'default_transaction_isolation' AND lower(s.value) IN ('repeatable read', 'serializable') AND l.auth
 
 UNION ALL
 SELECT 'warning', 'versions',

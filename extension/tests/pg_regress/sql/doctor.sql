@@ -234,7 +234,7 @@ GRANT INSERT ON clinic.notes TO mcp_user;
 :found
 ROLLBACK;
 
--- Secrets in the log, lost commits.
+-- Secrets in the log, lost commits, transactions that do not wait.
 BEGIN;
 CREATE ROLE frontend LOGIN;
 GRANT mcp_auth TO frontend;
@@ -243,6 +243,7 @@ ALTER ROLE frontend SET log_min_duration_statement = 0;
 ALTER ROLE frontend IN DATABASE :DBNAME SET log_parameter_max_length = 4096;
 ALTER ROLE frontend SET log_parameter_max_length_on_error = -1;
 ALTER ROLE frontend SET synchronous_commit = off;
+ALTER DATABASE :DBNAME SET default_transaction_isolation = serializable;
 :found
 :mend \gexec
 :found
