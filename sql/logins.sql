@@ -22,6 +22,9 @@ ALTER ROLE mcp_frontend_exec LOGIN PASSWORD :'exec_password';
 GRANT mcp_auth TO mcp_frontend_auth;
 GRANT mcp_exec TO mcp_frontend_exec;
 
+-- Sign-ins and refreshes that meet wait for each other, whatever is the default here; tools go by that.
+ALTER ROLE mcp_frontend_auth SET default_transaction_isolation = 'read committed';
+
 -- Session tokens are bind parameters: no setting of the server may put them into its log.
 ALTER ROLE mcp_frontend_auth SET log_parameter_max_length = 0;
 ALTER ROLE mcp_frontend_auth SET log_parameter_max_length_on_error = 0;

@@ -46,6 +46,9 @@ async fn demo_runs_twice_and_does_what_the_readme_says(world: &Shared) -> Result
     let name = "demo";
     let postgres = cluster.superuser("postgres").await?;
     postgres.batch_execute(&format!("CREATE DATABASE {name}")).await?;
+    // An application may want its own transactions like this; those of sign-ins wait for each other all the same.
+    let serializable = format!("ALTER DATABASE {name} SET default_transaction_isolation = serializable");
+    postgres.batch_execute(&serializable).await?;
     let superuser = cluster.superuser(name).await?;
     superuser.batch_execute("CREATE EXTENSION mcp_sessions").await?;
     // Another than the logins of the suite have, so that it is the script's that holds.
@@ -56,6 +59,8 @@ async fn demo_runs_twice_and_does_what_the_readme_says(world: &Shared) -> Result
             tokio::task::block_in_place(|| psql(&cluster, name, script, &password)).context(script)?;
         }
     }
+    let impatient = "SELECT count(*) FROM mcp.doctor() WHERE check_name = 'isolation'";
+    assert_eq!(superuser.query_one(impatient, &[]).await?.get::<_, i64>(0), 0);
     let url = |login: &str| format!("postgresql://{login}:{password}@127.0.0.1:{}/{name}", cluster.port());
     let stub = StubProvider::start().await?;
     let settings = Settings::new(&suite, world.logs())?
