@@ -4,6 +4,7 @@
 //! can see: its version, its files, its libraries.
 
 use crate::error::Error;
+use crate::owner::reading_catalogs;
 use crate::seal;
 use crate::settings;
 use crate::statement::{all, required, sql};
@@ -154,7 +155,7 @@ fn literal(value: &str) -> String {
 }
 
 fn findings() -> Result<Vec<Finding>, Error> {
-    let mut findings =
+    let mut findings = reading_catalogs(|| {
         all(sql!(include_str!("../sql/doctor.sql")), &[env!("CARGO_PKG_VERSION").into()], |row| {
             let severity = Severity::named(&required::<String>(&row, 1)?).unwrap_or(Severity::Error);
             Ok(Finding {
@@ -163,7 +164,8 @@ fn findings() -> Result<Vec<Finding>, Error> {
                 finding: required(&row, 3)?,
                 remedy: required(&row, 4)?,
             })
-        })?;
+        })
+    })?;
     // SAFETY: both are set once, at the start of the server.
     let (version, data) = unsafe {
         let version = pg_sys::GetConfigOption(c"server_version_num".as_ptr(), false, false);

@@ -32,3 +32,20 @@ pub(crate) fn as_owner<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, 
         result
     }
 }
+
+/// As [`as_owner`], for `work` that reads definitions in the catalogs: their texts are written alike, and statements of ours
+/// with regular expressions read alike, whatever the caller has set.
+///
+/// The server is also kept from compiling such queries: that takes a hundred times as long as running them, and is done
+/// because the planner cannot know how little they find.
+pub(crate) fn reading_catalogs<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    as_owner(|| {
+        // SAFETY: the nest level is the one of `as_owner`.
+        unsafe {
+            guc::pin(c"quote_all_identifiers", c"off");
+            guc::pin(c"standard_conforming_strings", c"on");
+            guc::pin(c"jit", c"off");
+        }
+        work()
+    })
+}

@@ -6,8 +6,7 @@ use super::format;
 use super::limits::{Bound, Limits};
 use super::types::{Field, Kind, MAX_DEPTH, MAX_TYPES, Type};
 use crate::error::Error;
-use crate::guc;
-use crate::owner::as_owner;
+use crate::owner::{as_owner, reading_catalogs};
 use crate::statement::{all, first, required, sql};
 use pgrx::pg_sys;
 use serde::Deserialize;
@@ -145,8 +144,7 @@ struct AttributeRow {
 
 /// Reads functions from the catalog, in no particular order; those that do not exist are left out.
 pub(super) fn functions(oids: Vec<pg_sys::Oid>) -> Result<Vec<Function>, Error> {
-    as_owner(|| {
-        without_jit();
+    reading_catalogs(|| {
         let statement = sql!(include_str!("signature.sql"));
         let text = first(statement, &[oids.into()], |row| required::<String>(&row, 1))?;
         let document: Document = serde_json::from_str(&text.unwrap_or_default()).map_err(Error::Catalog)?;
@@ -154,13 +152,6 @@ pub(super) fn functions(oids: Vec<pg_sys::Oid>) -> Result<Vec<Function>, Error> 
         let types = Types { rows, ascii_digits: document.ascii_digits, described: Cell::new(0) };
         document.functions.into_iter().map(|row| types.function(row)).collect()
     })
-}
-
-/// Keeps the server from compiling the query that follows, until [`as_owner`] closes its settings: that takes a hundred
-/// times as long as running it, and is done because the planner cannot know how few types a function mentions.
-fn without_jit() {
-    // SAFETY: the nest level is the one of `as_owner`.
-    unsafe { guc::pin(c"jit", c"off") }
 }
 
 /// Reads one function from the catalog.

@@ -206,12 +206,15 @@ unsafe fn pin_settings(search_path: &CStr, messages: Option<&CStr>) {
         if pg_sys::Transform_null_equals {
             guc::pin(c"transform_null_equals", c"off");
         }
-        // These two change what JSON a value becomes; the schemas promise hexadecimal and ISO 8601.
+        // These change what JSON a value becomes; the schemas promise hexadecimal and ISO 8601, and numbers are told exactly.
         if raw::bytea_output != BYTEA_OUTPUT_HEX {
             guc::pin(c"bytea_output", c"hex");
         }
         if pg_sys::IntervalStyle != pg_sys::INTSTYLE_ISO_8601 as c_int {
             guc::pin(c"intervalstyle", c"iso_8601");
+        }
+        if pg_sys::extra_float_digits < 1 {
+            guc::pin(c"extra_float_digits", c"1");
         }
     }
 }

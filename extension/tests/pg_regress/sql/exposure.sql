@@ -162,6 +162,34 @@ SELECT current_setting('standard_conforming_strings') || ' '
     || current_setting('intervalstyle') || ' ' || current_setting('search_path');
 RESET ALL;
 RESET ROLE;
+-- Nor does it matter how the caller has names, literals, dates and numbers written when the catalogs are read.
+CREATE DOMAIN exposed.code AS text CHECK (VALUE ~ '^[A-Z]\.\d+$');
+CREATE FUNCTION exposed.measure(code exposed.code, day date DEFAULT '2026-01-31', wait interval DEFAULT '1 day 02:00',
+                                ratio float8 DEFAULT 0.12345678901234568, mask bytea DEFAULT '\x5c00') RETURNS TABLE (product float8, day date)
+    LANGUAGE sql STABLE AS $$ SELECT ratio + 0.2, day $$;
+SELECT mcp.expose_tool('exposed.measure(exposed.code, date, interval, float8, bytea)');
+SET ROLE regress_exec;
+SELECT tool AS plain FROM mcp.list_tools(:'with_scope') AS tool WHERE tool->>'name' = 'measure' \gset
+SELECT :'plain'::jsonb -> 'inputSchema' -> 'properties' AS properties;
+SELECT mcp.call_tool(:'with_scope', 'measure', '{"code": "A.1"}') AS result \gset
+SELECT :'result'::jsonb -> 'structuredContent' AS content;
+RESET ROLE;
+ALTER FUNCTION exposed.measure COST 7;
+SET ROLE regress_exec;
+SET quote_all_identifiers = on;
+SET standard_conforming_strings = off;
+SET datestyle = 'SQL, DMY';
+SET intervalstyle = sql_standard;
+SET bytea_output = escape;
+SET extra_float_digits = -10;
+SELECT tool = :'plain'::jsonb AS told_alike FROM mcp.list_tools(:'with_scope') AS tool WHERE tool->>'name' = 'measure';
+SELECT mcp.call_tool(:'with_scope', 'measure', '{"code": "A.1"}') = :'result'::jsonb AS answered_alike;
+SELECT mcp.call_tool(:'with_scope', 'measure', '{"code": "Ad1"}');
+RESET ROLE;
+SELECT mcp.withdraw_tool('measure'), mcp.expose_tool('exposed.measure(exposed.code, date, interval, float8, bytea)');
+SELECT count(*) FROM mcp.doctor() WHERE finding ~ '"mcp"';
+RESET ALL;
+SELECT function FROM mcp.tools WHERE name = 'measure';
 SELECT mcp.withdraw_tool('greet'), mcp.withdraw_tool('settings'), mcp.withdraw_tool('greet');
 DROP SCHEMA exposed, closed CASCADE;
 REVOKE EXECUTE ON FUNCTION mcp.expose_tool, mcp.withdraw_tool FROM regress_owner, regress_nobody;
