@@ -30,7 +30,9 @@ pub struct ProcessEnvironment;
 
 impl Environment for ProcessEnvironment {
     fn get(&self, name: &str) -> Option<String> {
-        env::var_os(name)?.into_string().ok().filter(|value| !value.is_empty())
+        // What is not UTF-8 is a wrong value, not a missing one.
+        let value = env::var_os(name)?.to_string_lossy().into_owned();
+        Some(value).filter(|value| !value.is_empty())
     }
 }
 
@@ -337,7 +339,7 @@ impl Reader<'_> {
     }
 }
 
-/// A positive, finite number.
+/// An amount of time, in whatever unit its setting has.
 struct Number(f64);
 
 impl FromStr for Number {
@@ -345,9 +347,9 @@ impl FromStr for Number {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.parse::<f64>() {
-            // The bound keeps every duration made from it representable.
-            Ok(number) if number > 0.0 && number <= 1e6 => Ok(Self(number)),
-            _ => Err("must be a positive number, at most 1000000"),
+            // The bounds keep every duration made from it representable, and none of them nothing.
+            Ok(number) if (1e-3..=1e6).contains(&number) => Ok(Self(number)),
+            _ => Err("must be a number from 0.001 to 1000000"),
         }
     }
 }
@@ -559,6 +561,7 @@ pub mod tests {
             ("MCP_ALLOWED_HOSTS", "mcp.example.com:84443"),
             ("MCP_ALLOWED_HOSTS", "mcp.example.com:"),
             ("MCP_REQUEST_TIMEOUT", "NaN"),
+            ("MCP_REQUEST_TIMEOUT", "1e-10"),
             ("MCP_SESSION_TTL_HOURS", "1e300"),
             ("MCP_MAX_BODY_BYTES", "12"),
             ("MCP_DYNAMIC_REGISTRATION", "yes"),

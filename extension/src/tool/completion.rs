@@ -139,14 +139,13 @@ fn read<T: serde::de::DeserializeOwned>(json: Option<Jsonb>) -> Option<T> {
 }
 
 fn completed(token: &str, reference: &Reference, typed: &Typed, context: Context) -> Result<Jsonb, Error> {
-    let (unknown, completers) = match (reference.r#type.as_str(), &reference.name, &reference.uri) {
-        ("ref/prompt", Some(name), _) => ("unknown_prompt", prompt::completers(name)?),
-        ("ref/resource", _, Some(uri)) => ("unknown_resource", resource::completers(uri)?),
+    let (what, name, unknown, completers) = match (reference.r#type.as_str(), &reference.name, &reference.uri)
+    {
+        ("ref/prompt", Some(name), _) => ("prompt", name, "unknown_prompt", prompt::completers(name)?),
+        ("ref/resource", _, Some(uri)) => ("resource", uri, "unknown_resource", resource::completers(uri)?),
         _ => return Ok(failed("invalid_arguments", "ref must be a ref/prompt or a ref/resource")),
     };
     let Some(Completers { exposed, functions }) = completers else { return Ok(result::verdict(unknown)) };
-    let name = reference.name.as_ref().or(reference.uri.as_ref()).map_or("", String::as_str);
-    let what = if unknown == "unknown_prompt" { "prompt" } else { "resource" };
     let callable = match run::permitted(what, name, &exposed)? {
         Ok(callable) => callable,
         Err(denied) => return Ok(denied_verdict(denied, unknown)),

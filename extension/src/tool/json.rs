@@ -104,10 +104,13 @@ impl Json {
         match self {
             Json::String(text) => text == value,
             Json::Boolean(flag) => value == if *flag { "true" } else { "false" },
-            // Numerically: clients write 7 as 7.0, too.
+            // Numerically: clients write 7 as 7.0, too. But as JSON writes numbers, so that whoever reads the header
+            // without converting +7 or 007 sees no other argument.
             Json::Number(Number::Integer(number)) => {
-                let (whole, fraction) = value.split_once('.').unwrap_or((value, ""));
-                fraction.bytes().all(|digit| digit == b'0') && whole.parse() == Ok(*number)
+                let (whole, fraction) = value.split_once('.').unwrap_or((value, "0"));
+                whole == number.to_string()
+                    && !fraction.is_empty()
+                    && fraction.bytes().all(|digit| digit == b'0')
             }
             _ => false,
         }

@@ -1,6 +1,7 @@
 //! The client behind an authorization request, whichever way it is known.
 
 use http::StatusCode;
+use icu_properties::{CodePointSetData, props::DefaultIgnorableCodePoint};
 
 use crate::{
     app::App,
@@ -86,13 +87,12 @@ impl Client {
 
 /// A name that a stranger chose, fit to be shown: one line, no character that hides or reorders others, not too long.
 pub fn shown(name: &str) -> String {
+    let invisible = CodePointSetData::new::<DefaultIgnorableCodePoint>();
+    // Beside what Unicode says is ignored: the blank of Braille, and annotations between lines.
     let hidden = |letter: char| {
         letter.is_control()
-            || matches!(
-                u32::from(letter),
-                0xAD | 0x34F | 0x61C | 0x115F | 0x1160 | 0x180E | 0x200B..=0x200F | 0x2028..=0x202E | 0x2060..=0x206F | 0x2800 | 0x3164 | 0xFE00..=0xFE0F
-                    | 0xFEFF | 0xFFA0 | 0xFFF0..=0xFFFB | 0xE0000..=0xE0FFF
-            )
+            || invisible.contains(letter)
+            || matches!(letter, '\u{2800}' | '\u{FFF9}'..='\u{FFFB}')
     };
     let spaced = name.replace(char::is_whitespace, " ");
     let clean: String = spaced.chars().filter(|letter| !hidden(*letter)).collect();
@@ -151,6 +151,8 @@ mod tests {
             ("\u{200b}", ""),
             ("\u{3164}\u{115f}\u{1160}\u{ffa0}\u{34f}\u{2800}", ""),
             ("a\u{3164}b", "ab"),
+            ("\u{17b4}\u{17b5}\u{180b}\u{180f}\u{1bca0}\u{1d173}\u{e01ef}", ""),
+            ("a\u{fff9}b\u{fffb}c", "abc"),
             ("", ""),
         ] {
             assert_eq!(shown(name), expected, "{name:?}");
