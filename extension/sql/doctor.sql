@@ -26,13 +26,11 @@ logins (oid, name, auth, exec) AS (
         OR (has_function_privilege(l.oid, 'mcp.enter(text, text)', 'EXECUTE')
             AND NOT (SELECT r.rolsuper FROM pg_roles AS r WHERE r.oid = l.oid))
 ),
--- A setting as a login finds it: its own in this database, its own, the database's, everybody's, the server's.
-settings (login, name, value, in_database) AS (
-    SELECT l.oid, p.name, coalesce(own.value, CASE p.source
-                                                   WHEN 'user' THEN p.boot_val
-                                                   WHEN 'database user' THEN p.boot_val
-                                                   WHEN 'database' THEN p.boot_val
-                                                   ELSE p.reset_val END), coalesce(own.in_database, false)
+-- A setting as a login finds it: its own in this database, its own, the database's, everybody's, the server's. As it was
+-- typed, but in lower case: the server takes ON, t and y for on, and 0.5kB for 512. What is not plainly zero is not zero.
+settings (login, name, value, is_on, is_zero, in_database) AS (
+    SELECT l.oid, p.name, v.value, v.value ~ '^(on|t(r(ue?)?)?|y(es?)?|1)$', v.value ~ '^[0.]+ *[a-z]*$',
+           coalesce(own.in_database, false)
       FROM logins AS l
       CROSS JOIN pg_settings AS p
       LEFT JOIN LATERAL (
@@ -44,6 +42,11 @@ settings (login, name, value, in_database) AS (
               AND split_part(c.item, '=', 1) = p.name
             ORDER BY s.setrole <> 0 DESC, s.setdatabase <> 0 DESC
             LIMIT 1) AS own ON true
+     CROSS JOIN LATERAL lower(btrim(coalesce(own.value, CASE p.source
+                                                             WHEN 'user' THEN p.boot_val
+                                                             WHEN 'database user' THEN p.boot_val
+                                                             WHEN 'database' THEN p.boot_val
+                                                             ELSE p.reset_val END))) AS v (value)
      WHERE p.name IN ('log_parameter_max_length', 'log_parameter_max_length_on_error', 'log_statement',
                       'log_min_duration_statement', 'log_min_duration_sample', 'log_transaction_sample_rate',
                       'auto_explain.log_parameter_max_length', 'auto_explain.log_min_duration', 'auto_explain.log_verbose',
@@ -151,14 +154,36 @@ callers (routine, roles) AS (
            ('progress', '{mcp_user}'), ('request_input', '{mcp_user}'), ('elicit', '{mcp_user}'),
            ('sample', '{mcp_user}'), ('roots', '{mcp_user}'), ('client_capabilities', '{mcp_user}')
 ),
-own_routines (oid, name, acl, owner, roles) AS (
-    SELECT p.oid, p.proname, coalesce(p.proacl, acldefault('f', p.proowner)), p.proowner, coalesce(c.roles, '{}')
+own_routines (oid, name, acl, owner, definer, settings, roles) AS (
+    SELECT p.oid, p.proname, coalesce(p.proacl, acldefault('f', p.proowner)), p.proowner, p.prosecdef, p.proconfig,
+           coalesce(c.roles, '{}')
       FROM pg_proc AS p
       LEFT JOIN callers AS c ON c.routine = p.proname
      WHERE p.pronamespace = 'mcp'::regnamespace
        AND EXISTS (SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
                     WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
                       AND d.refclassid = 'pg_extension'::regclass AND e.extname = 'mcp_sessions')
+),
+own_relations (oid, kind, options) AS (
+    SELECT c.oid, c.relkind, c.reloptions
+      FROM pg_class AS c
+     WHERE c.relnamespace = 'mcp'::regnamespace
+       AND EXISTS (SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
+                    WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+                      AND d.refclassid = 'pg_extension'::regclass AND e.extname = 'mcp_sessions')
+),
+-- The policies of the extension, as the catalogs print them. One that shows people their own rows may be of further roles.
+own_policies (relation, name, command, using_text, check_text, roles, only_those) AS (
+    SELECT r.oid, 'owner', '*', 'true', 'true', '{mcp_owner}'::text[], true FROM own_relations AS r WHERE r.kind = 'r'
+    UNION ALL
+    SELECT r.oid, v.name, 'r', v.using_text, NULL, v.roles, v.only_those
+      FROM (VALUES ('mcp.sessions'::regclass, 'own_sessions', '(user_id = ( SELECT mcp.user_id() AS user_id))',
+                    '{mcp_user,mcp_auth}'::text[], false),
+                   ('mcp.audit_log', 'own_audit_log', '(user_id = ( SELECT mcp.user_id() AS user_id))',
+                    '{mcp_user,mcp_auth}', false),
+                   ('mcp.audit_log', 'monitor', 'true', '{mcp_monitor}', true))
+           AS v (relation, name, using_text, roles, only_those)
+      JOIN own_relations AS r ON r.oid = v.relation
 )
 
 -- The roles of the extension are plain: everything that runs as them inherits what they can do.
@@ -189,24 +214,30 @@ SELECT 'error', 'login_attributes',
 UNION ALL
 SELECT 'error', 'exec_memberships',
        format('Login %I runs tools and is also a member of %I.', l.name, g.rolname),
-       format('REVOKE %I FROM %I;', g.rolname, l.name)
+       format('REVOKE %I FROM %I;', g.rolname, h.rolname)
   FROM logins AS l
-  JOIN pg_auth_members AS m ON m.member = l.oid
+  JOIN pg_roles AS h ON h.oid = l.oid OR h.oid IN (SELECT b.in_role FROM belongs AS b WHERE b.role = l.oid)
+  JOIN pg_auth_members AS m ON m.member = h.oid
   JOIN pg_roles AS g ON g.oid = m.roleid
  WHERE l.exec AND g.rolname <> 'mcp_exec'
+   -- Through a group of those who run tools, which leads nowhere else either.
+   AND (h.oid = l.oid OR EXISTS (SELECT FROM belongs AS b JOIN ours AS o ON o.oid = b.in_role
+                                  WHERE b.role = h.oid AND o.name = 'mcp_exec'))
    AND NOT EXISTS (SELECT FROM belongs AS b JOIN ours AS o ON o.oid = b.in_role
                     WHERE b.role = g.oid AND o.name = 'mcp_exec')
 
 UNION ALL
 SELECT 'error', 'role_memberships',
        format('Role %I is a member of %I%s.', o.name, g.rolname,
-              CASE o.name WHEN 'mcp_user' THEN ', so tools may do what that role may' ELSE '' END),
-       format('REVOKE %I FROM %I;', g.rolname, o.name)
+              CASE WHEN pg_has_role(o.oid, g.oid, 'USAGE') AND o.name = 'mcp_user'
+                   THEN ', so tools may do what that role may' ELSE '' END),
+       format('REVOKE %I FROM %I;', g.rolname, h.rolname)
   FROM ours AS o
-  JOIN pg_auth_members AS m ON m.member = o.oid
+  JOIN pg_roles AS h ON h.oid = o.oid OR h.oid IN (SELECT b.in_role FROM belongs AS b WHERE b.role = o.oid)
+  JOIN pg_auth_members AS m ON m.member = h.oid
   JOIN pg_roles AS g ON g.oid = m.roleid
- WHERE o.name <> 'mcp_user'
-    OR g.rolsuper OR g.rolbypassrls OR g.rolcreaterole OR g.rolreplication OR g.rolname ~ '^(pg|mcp)_'
+ WHERE h.oid = o.oid AND o.name <> 'mcp_user'
+    OR o.name = 'mcp_user' AND (g.rolsuper OR g.rolbypassrls OR g.rolcreaterole OR g.rolreplication OR g.rolname ~ '^(pg|mcp)_')
 
 UNION ALL
 SELECT 'error', 'owner_members',
@@ -298,9 +329,55 @@ SELECT 'error', 'own_policies',
        format('DROP POLICY %I ON %s;', p.polname, p.polrelid::regclass)
   FROM pg_policy AS p JOIN pg_class AS c ON c.oid = p.polrelid
  WHERE c.relnamespace = 'mcp'::regnamespace AND p.polpermissive
-   AND NOT (p.polname = 'owner' AND p.polroles = ARRAY(SELECT o.oid FROM ours AS o WHERE o.name = 'mcp_owner'))
-   AND (c.relname, p.polname) NOT IN (
-       ('sessions', 'own_sessions'), ('audit_log', 'own_audit_log'), ('audit_log', 'monitor'))
+   AND NOT EXISTS (SELECT FROM own_policies AS o WHERE o.relation = p.polrelid AND o.name = p.polname)
+
+UNION ALL
+SELECT 'error', 'own_policies',
+       format('Policy %I of %s %s.', o.name, o.relation::regclass,
+              CASE WHEN p.oid IS NULL THEN 'is missing' ELSE 'is not as the extension made it' END),
+       concat(CASE WHEN p.oid IS NOT NULL THEN format('DROP POLICY %I ON %s; ', o.name, o.relation::regclass) END,
+              format('CREATE POLICY %I ON %s FOR %s TO %s USING (%s)', o.name, o.relation::regclass,
+                     CASE o.command WHEN 'r' THEN 'SELECT' ELSE 'ALL' END, array_to_string(o.roles, ', '), o.using_text),
+              CASE WHEN o.check_text IS NOT NULL THEN format(' WITH CHECK (%s)', o.check_text) END, ';')
+  FROM own_policies AS o
+  LEFT JOIN pg_policy AS p ON p.polrelid = o.relation AND p.polname = o.name
+ WHERE p.oid IS NULL OR NOT p.polpermissive OR p.polcmd <> o.command::"char"
+    OR pg_get_expr(p.polqual, p.polrelid) IS DISTINCT FROM o.using_text
+    OR pg_get_expr(p.polwithcheck, p.polrelid) IS DISTINCT FROM o.check_text
+    OR NOT ARRAY(SELECT r.oid FROM pg_roles AS r WHERE r.rolname = ANY (o.roles)) <@ p.polroles
+    OR o.only_those AND cardinality(p.polroles) <> cardinality(o.roles)
+
+-- What runs as mcp_owner finds its own objects alone.
+UNION ALL
+SELECT 'error', 'own_routines',
+       format('%s does not pin its search path, and runs as its owner.', f.oid::regprocedure),
+       format('ALTER FUNCTION %s SET search_path = pg_catalog, pg_temp;', f.oid::regprocedure)
+  FROM own_routines AS f
+ WHERE f.definer AND NOT EXISTS (SELECT FROM unnest(f.settings) AS c (item)
+                                  WHERE c.item = 'search_path=pg_catalog, pg_temp')
+
+UNION ALL
+SELECT 'error', 'own_routines',
+       format('%s runs as %I, not as mcp_owner.', f.oid::regprocedure, pg_get_userbyid(f.owner)),
+       format('ALTER FUNCTION %s OWNER TO mcp_owner;', f.oid::regprocedure)
+  FROM own_routines AS f
+ WHERE f.definer AND pg_get_userbyid(f.owner) <> 'mcp_owner'
+
+UNION ALL
+SELECT 'error', 'own_views',
+       format('View %s shows what its owner may see.', r.oid::regclass),
+       format('ALTER VIEW %s SET (security_invoker = true);', r.oid::regclass)
+  FROM own_relations AS r
+ WHERE r.kind = 'v' AND NOT EXISTS (SELECT FROM unnest(r.options) AS o (item)
+                                     WHERE lower(o.item) IN ('security_invoker=true', 'security_invoker=on'))
+
+UNION ALL
+SELECT 'warning', 'changes',
+       format('Event trigger %I is disabled: clients are not told when tools change.', t.evtname),
+       format('ALTER EVENT TRIGGER %I ENABLE;', t.evtname)
+  FROM pg_event_trigger AS t
+  JOIN own_routines AS f ON f.oid = t.evtfoid
+ WHERE t.evtenabled = 'D'
 
 UNION ALL
 SELECT 'error', 'own_tables',
@@ -443,7 +520,7 @@ SELECT 'error', 'rls_escapes',
        format('REVOKE TRUNCATE, REFERENCES, TRIGGER ON %s FROM %s;', c.oid::regclass, g.name)
   FROM relations AS r
   JOIN pg_class AS c ON c.oid = r.oid
- CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+ CROSS JOIN LATERAL aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) AS a
   JOIN grantees AS g ON g.oid = a.grantee
  WHERE a.privilege_type IN ('TRUNCATE', 'REFERENCES', 'TRIGGER')
  GROUP BY c.oid, g.oid, g.name
@@ -504,7 +581,7 @@ SELECT CASE WHEN EXISTS (SELECT FROM settings AS o
                             AND (o.name = 'log_statement' AND o.value = 'all'
                                  OR o.name IN ('log_min_duration_statement', 'log_min_duration_sample')
                                     AND o.value !~ '^-'
-                                 OR o.name = 'log_transaction_sample_rate' AND o.value !~ '^[0.]+$'))
+                                 OR o.name = 'log_transaction_sample_rate' AND NOT o.is_zero))
             THEN 'error' ELSE 'warning' END,
        'logged_parameters',
        format('Statements of login %I are logged with their parameters, session tokens among them, where %s.', l.name,
@@ -516,8 +593,8 @@ SELECT CASE WHEN EXISTS (SELECT FROM settings AS o
               CASE s.name WHEN 'pgaudit.log_parameter' THEN 'off' ELSE '0' END)
   FROM settings AS s JOIN logins AS l ON l.oid = s.login
  WHERE s.name IN ('log_parameter_max_length', 'log_parameter_max_length_on_error',
-                  'auto_explain.log_parameter_max_length') AND s.value !~ '^0'
-    OR s.name = 'pgaudit.log_parameter' AND s.value IN ('on', 'true', 'yes', '1')
+                  'auto_explain.log_parameter_max_length') AND NOT s.is_zero
+    OR s.name = 'pgaudit.log_parameter' AND s.is_on
 
 UNION ALL
 SELECT 'error', 'logged_parameters',
@@ -526,7 +603,7 @@ SELECT 'error', 'logged_parameters',
        format('ALTER ROLE %I %sSET auto_explain.log_verbose = off;', l.name,
               CASE WHEN s.in_database THEN format('IN DATABASE %I ', current_database()) ELSE '' END)
   FROM settings AS s JOIN logins AS l ON l.oid = s.login
- WHERE s.name = 'auto_explain.log_verbose' AND s.value IN ('on', 'true', 'yes', '1')
+ WHERE s.name = 'auto_explain.log_verbose' AND s.is_on
    AND EXISTS (SELECT FROM settings AS o
                 WHERE o.login = s.login AND o.name = 'auto_explain.log_min_duration' AND o.value !~ '^-')
 
@@ -550,11 +627,11 @@ SELECT 'warning', 'durability',
 UNION ALL
 SELECT 'warning', 'isolation',
        format('Transactions of login %I are %s by default: sign-ins, refreshes and registrations fail where they meet '
-              'instead of waiting for each other, and have to be tried again.', l.name, lower(s.value)),
+              'instead of waiting for each other, and have to be tried again.', l.name, s.value),
        format('ALTER ROLE %I %sSET default_transaction_isolation = %L;', l.name,
               CASE WHEN s.in_database THEN format('IN DATABASE %I ', current_database()) ELSE '' END, 'read committed')
   FROM settings AS s JOIN logins AS l ON l.oid = s.login
- WHERE s.name = 'default_transaction_isolation' AND lower(s.value) IN ('repeatable read', 'serializable') AND l.auth
+ WHERE s.name = 'default_transaction_isolation' AND s.value IN ('repeatable read', 'serializable') AND l.auth
 
 UNION ALL
 SELECT 'warning', 'versions',

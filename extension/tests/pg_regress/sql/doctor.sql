@@ -9,7 +9,7 @@ CREATE EXTENSION IF NOT EXISTS mcp_sessions;
 -- What the extension made is as the doctor wants it.
 SELECT * FROM mcp.doctor()
  WHERE check_name IN ('function_grants', 'table_grants', 'own_policies', 'own_tables', 'role_attributes',
-                      'role_memberships', 'owner_members', 'versions');
+                      'role_memberships', 'owner_members', 'versions', 'own_routines', 'own_views', 'changes');
 
 -- A database as CREATE DATABASE leaves it is not yet as strict as can be; the remedies make it so.
 SELECT severity, check_name, finding FROM mcp.doctor()
@@ -32,17 +32,28 @@ SELECT * FROM mcp.doctor() AS d
 
 -- Roles.
 BEGIN;
-ALTER ROLE mcp_user BYPASSRLS LOGIN;
 ALTER ROLE mcp_owner SUPERUSER;
+ALTER ROLE mcp_auth CREATEDB;
+ALTER ROLE mcp_exec CREATEROLE;
+ALTER ROLE mcp_user BYPASSRLS;
+ALTER ROLE mcp_monitor REPLICATION;
 :found
 :mend \gexec
 :found
+ALTER ROLE mcp_user LOGIN;
+ALTER ROLE mcp_exec SUPERUSER BYPASSRLS;
+:found
 ROLLBACK;
 
+-- Logins, one of them by way of another role.
 BEGIN;
-CREATE ROLE powerful LOGIN BYPASSRLS;
-ALTER ROLE powerful SET log_parameter_max_length = 0;
-GRANT mcp_auth TO powerful;
+ALTER DATABASE :DBNAME SET log_parameter_max_length = 0;
+CREATE ROLE team NOLOGIN IN ROLE mcp_auth;
+CREATE ROLE above LOGIN SUPERUSER IN ROLE mcp_auth;
+CREATE ROLE exempt LOGIN BYPASSRLS IN ROLE team;
+CREATE ROLE maker LOGIN CREATEROLE IN ROLE mcp_exec;
+CREATE ROLE copier LOGIN REPLICATION IN ROLE mcp_auth;
+CREATE ROLE other LOGIN SUPERUSER CREATEROLE;
 :found
 :mend \gexec
 :found
@@ -50,17 +61,23 @@ ROLLBACK;
 
 BEGIN;
 CREATE ROLE app_admin NOLOGIN;
+CREATE ROLE team NOLOGIN IN ROLE mcp_exec;
 CREATE ROLE frontend LOGIN;
 ALTER ROLE frontend SET log_parameter_max_length = 0;
-GRANT mcp_exec, mcp_auth, app_admin TO frontend;
+GRANT mcp_exec, mcp_auth, app_admin, team TO frontend;
 :found
 :mend \gexec
 :found
 ROLLBACK;
 
 BEGIN;
-GRANT mcp_auth TO mcp_exec;
-GRANT pg_read_all_data TO mcp_user;
+CREATE ROLE staff NOLOGIN;
+GRANT mcp_auth, staff TO mcp_exec;
+CREATE ROLE above NOLOGIN SUPERUSER;
+CREATE ROLE exempt NOLOGIN BYPASSRLS;
+CREATE ROLE maker NOLOGIN CREATEROLE;
+CREATE ROLE copier NOLOGIN REPLICATION;
+GRANT pg_read_all_data, staff, above, exempt, maker, copier TO mcp_user;
 CREATE ROLE curious NOLOGIN;
 GRANT mcp_owner TO curious;
 :found
@@ -71,6 +88,8 @@ ROLLBACK;
 BEGIN;
 CREATE TABLE clinic.own (x integer);
 ALTER TABLE clinic.own OWNER TO mcp_user;
+CREATE TABLE clinic.executed (x integer);
+ALTER TABLE clinic.executed OWNER TO mcp_exec;
 SELECT severity, check_name, finding FROM clinic.found;
 :mend \gexec
 SELECT severity, check_name, finding FROM clinic.found;
@@ -80,9 +99,13 @@ ROLLBACK;
 BEGIN;
 GRANT EXECUTE ON FUNCTION mcp.create_session TO PUBLIC;
 GRANT EXECUTE ON FUNCTION mcp.revoke_user_sessions TO mcp_user;
+GRANT EXECUTE ON FUNCTION mcp.revoke_session TO mcp_exec;
+GRANT EXECUTE ON FUNCTION mcp.touch_session TO mcp_monitor;
+GRANT EXECUTE ON FUNCTION mcp.complete TO mcp_auth;
 GRANT SELECT ON mcp.sessions TO PUBLIC;
 GRANT INSERT, DELETE ON mcp.audit_log TO mcp_auth;
-GRANT SELECT (verifier) ON mcp.sessions TO mcp_user;
+GRANT SELECT (verifier), UPDATE (user_id) ON mcp.sessions TO mcp_user;
+GRANT SELECT (user_id) ON mcp.sessions TO mcp_exec;
 :found
 :mend \gexec
 :found
@@ -91,6 +114,7 @@ ROLLBACK;
 BEGIN;
 ALTER TABLE mcp.sessions NO FORCE ROW LEVEL SECURITY;
 ALTER TABLE mcp.audit_log DISABLE ROW LEVEL SECURITY;
+ALTER TABLE mcp.consents OWNER TO regress_owner;
 :found
 :mend \gexec
 :found
@@ -101,12 +125,55 @@ CREATE POLICY anybody ON mcp.sessions FOR SELECT USING (true);
 :found
 :mend \gexec
 :found
+ALTER POLICY owner ON mcp.clients TO mcp_owner, mcp_user;
+ALTER POLICY owner ON mcp.consents USING (user_id IS NOT NULL);
+ALTER POLICY owner ON mcp.sign_ins WITH CHECK (false);
+DROP POLICY owner ON mcp.tools;
+ALTER POLICY own_sessions ON mcp.sessions USING (true);
+DROP POLICY own_audit_log ON mcp.audit_log;
+CREATE POLICY own_audit_log ON mcp.audit_log TO mcp_user, mcp_auth USING (user_id = (SELECT mcp.user_id()));
+ALTER POLICY monitor ON mcp.audit_log TO mcp_monitor, mcp_user;
+:found
+:mend \gexec
+:found
+-- People of further roles see their own, as Supabase's do.
+ALTER POLICY own_sessions ON mcp.sessions TO mcp_user, mcp_auth, mcp_monitor;
+:found
+ROLLBACK;
+
+-- What runs as mcp_owner.
+BEGIN;
+ALTER FUNCTION mcp.end_other_sessions() RESET search_path;
+ALTER FUNCTION mcp.end_session(uuid) SET search_path = public;
+ALTER FUNCTION mcp.revoke_session(text) OWNER TO regress_owner;
+ALTER VIEW mcp.my_sessions SET (security_invoker = off);
+ALTER EVENT TRIGGER mcp_changes DISABLE;
+:found
+:mend \gexec
+:found
+ROLLBACK;
+
+-- What leads elsewhere through a group.
+BEGIN;
+CREATE ROLE runner LOGIN;
+CREATE ROLE runners ROLE runner IN ROLE mcp_exec, mcp_auth;
+CREATE ROLE readers IN ROLE pg_read_all_data;
+ALTER ROLE mcp_user INHERIT;
+GRANT readers TO mcp_user;
+SELECT severity, check_name, finding, remedy FROM clinic.found WHERE check_name IN ('exec_memberships', 'role_memberships');
+:mend WHERE check_name IN ('exec_memberships', 'role_memberships') \gexec
+SELECT severity, check_name, finding FROM clinic.found WHERE check_name IN ('exec_memberships', 'role_memberships');
 ROLLBACK;
 
 -- Where tools could leave something behind.
 BEGIN;
 GRANT CREATE ON SCHEMA public TO PUBLIC;
 GRANT CREATE ON SCHEMA clinic TO mcp_user;
+-- What a role is a member of is its own where it inherits.
+ALTER ROLE mcp_user INHERIT;
+CREATE ROLE staff NOLOGIN;
+GRANT staff TO mcp_user;
+GRANT CREATE ON SCHEMA clinic TO staff;
 GRANT CREATE ON DATABASE :DBNAME TO mcp_user;
 GRANT TEMPORARY ON DATABASE :DBNAME TO PUBLIC;
 GRANT EXECUTE ON FUNCTION pg_advisory_lock(bigint) TO mcp_user;
@@ -127,15 +194,27 @@ GRANT SELECT ON clinic.remote TO mcp_user;
 :found
 ROLLBACK;
 
+BEGIN;
+CREATE EXTENSION dblink SCHEMA clinic;
+SELECT severity, check_name, finding, remedy ~ '^REVOKE EXECUTE ON FUNCTION .*clinic\.dblink_connect\(text\),.* FROM PUBLIC;$'
+  FROM clinic.found;
+DO $$ BEGIN EXECUTE (SELECT remedy FROM clinic.found); END $$;
+:found
+ROLLBACK;
+
 -- Row level security.
 BEGIN;
 CREATE TABLE clinic.notes (id bigint, user_id uuid, body text);
 GRANT SELECT, INSERT ON clinic.notes TO mcp_user;
 CREATE TABLE clinic.countries (code text);
 GRANT SELECT (code) ON clinic.countries TO PUBLIC;
+CREATE TABLE clinic.drafts (body text);
+GRANT UPDATE (body) ON clinic.drafts TO mcp_user;
+CREATE TABLE clinic.parts (id bigint) PARTITION BY RANGE (id);
+GRANT DELETE ON clinic.parts TO mcp_user;
 :found
 :mend \gexec
--- Nobody would see a country: that is found in its turn.
+-- Nobody would see a row: that is found in its turn.
 :found
 :mend \gexec
 :found
@@ -163,6 +242,8 @@ CREATE POLICY only_that ON clinic.notes AS RESTRICTIVE USING (true);
 :found
 CREATE POLICY everybody ON clinic.notes USING (true) WITH CHECK (1 = 1);
 CREATE POLICY readers ON clinic.notes FOR SELECT USING (true);
+CREATE POLICY tools ON clinic.notes TO mcp_user USING (true);
+CREATE POLICY others ON clinic.notes TO regress_owner USING (true);
 :found
 :mend \gexec
 :found
@@ -216,9 +297,27 @@ CREATE FUNCTION clinic.peek() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'S
 RESET ROLE;
 CREATE FUNCTION clinic.reign() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'SELECT count(*) FROM clinic.notes';
-SELECT severity, check_name, finding, remedy FROM clinic.found WHERE check_name <> 'definer_functions';
-SELECT severity, check_name, regexp_replace(finding, 'runs as .* and', 'runs as … and'), remedy
-  FROM clinic.found WHERE check_name = 'definer_functions';
+CREATE FUNCTION clinic.pass() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'SELECT count(*) FROM clinic.notes';
+CREATE ROLE above NOLOGIN SUPERUSER NOBYPASSRLS;
+CREATE ROLE exempt NOLOGIN BYPASSRLS;
+ALTER FUNCTION clinic.reign() OWNER TO above;
+ALTER FUNCTION clinic.pass() OWNER TO exempt;
+:found
+:mend \gexec
+:found
+ROLLBACK;
+
+-- Tools inherit from the owner, who is held to nothing.
+BEGIN;
+CREATE ROLE app_owner NOLOGIN;
+ALTER ROLE mcp_user INHERIT;
+GRANT app_owner TO mcp_user;
+CREATE TABLE clinic.notes (id bigint, owner uuid, body text);
+ALTER TABLE clinic.notes OWNER TO app_owner;
+ALTER TABLE clinic.notes ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON clinic.notes USING (owner = (SELECT mcp.user_id()));
+:found
 :mend \gexec
 :found
 ROLLBACK;
@@ -240,13 +339,48 @@ CREATE ROLE frontend LOGIN;
 GRANT mcp_auth TO frontend;
 :found
 ALTER ROLE frontend SET log_min_duration_statement = 0;
-ALTER ROLE frontend IN DATABASE :DBNAME SET log_parameter_max_length = 4096;
+ALTER ROLE frontend SET log_parameter_max_length = 0;
 ALTER ROLE frontend SET log_parameter_max_length_on_error = -1;
-ALTER ROLE frontend SET synchronous_commit = off;
+ALTER ROLE frontend SET synchronous_commit = 'OFF';
+ALTER ROLE frontend IN DATABASE :DBNAME SET log_parameter_max_length = 4096;
 ALTER DATABASE :DBNAME SET default_transaction_isolation = serializable;
 :found
 :mend \gexec
 :found
+ROLLBACK;
+
+-- What makes the server log statements, each by itself; a setting for another database is none here.
+BEGIN;
+CREATE ROLE a LOGIN IN ROLE mcp_auth;
+CREATE ROLE b LOGIN IN ROLE mcp_auth;
+CREATE ROLE c LOGIN IN ROLE mcp_auth;
+CREATE ROLE d LOGIN IN ROLE mcp_auth;
+ALTER ROLE a SET log_statement = 'all';
+ALTER ROLE b SET log_min_duration_sample = '1s';
+ALTER ROLE c SET log_transaction_sample_rate = 0.5;
+ALTER ROLE d SET log_statement = 'ddl';
+ALTER ROLE d IN DATABASE postgres SET log_parameter_max_length = 0;
+ALTER ROLE d SET default_transaction_isolation = 'Repeatable Read';
+ALTER ROLE d SET log_parameter_max_length = '0.5kB';
+ALTER ROLE d SET log_parameter_max_length_on_error = '0B';
+SELECT severity, check_name, finding FROM clinic.found;
+ROLLBACK;
+
+-- What the server is started with, which libraries it has and what whoever asks has set cannot be planted: here the
+-- catalog says so instead.
+BEGIN;
+CREATE ROLE frontend LOGIN IN ROLE mcp_auth;
+CREATE TABLE clinic.settings AS
+SELECT * FROM pg_settings WHERE name !~ '^(auto_explain|pgaudit)\.' AND name NOT IN ('fsync', 'full_page_writes');
+INSERT INTO clinic.settings (name, setting, source, boot_val, reset_val) VALUES
+    ('fsync', 'off', 'configuration file', 'on', 'off'), ('full_page_writes', 'off', 'configuration file', 'on', 'off'),
+    ('auto_explain.log_parameter_max_length', '-1', 'default', '-1', '-1'),
+    ('pgaudit.log_parameter', 'on', 'configuration file', 'off', 'on');
+UPDATE clinic.settings SET setting = '0', reset_val = '0', source = 'user' WHERE name = 'log_parameter_max_length';
+SET LOCAL allow_system_table_mods = on;
+CREATE OR REPLACE VIEW pg_catalog.pg_settings AS SELECT * FROM clinic.settings;
+SELECT severity, check_name, finding, remedy FROM mcp.doctor()
+ WHERE check_name = 'durability' OR check_name = 'logged_parameters' AND finding ~ 'frontend';
 ROLLBACK;
 
 BEGIN;
@@ -267,7 +401,11 @@ ROLLBACK;
 BEGIN;
 SELECT FROM mcp.create_session('https://idp.test', 'alice', '{}');
 UPDATE mcp.sessions SET created_at = clock_timestamp() + interval '1 hour';
-SELECT severity, check_name, regexp_replace(finding, 'at .*, and now is .*\. S', 'at …, and now is …. S'), remedy
+UPDATE mcp.audit_log SET at = clock_timestamp() + interval '2 hours';
+CREATE OR REPLACE FUNCTION pg_catalog.pg_postmaster_start_time() RETURNS timestamptz LANGUAGE sql STABLE
+    AS $$ SELECT now() + interval '3 hours' $$;
+DISCARD PLANS;
+SELECT severity, check_name, regexp_replace(finding, '( at| from) .*, and now is .*\. S', '\1 …, and now is …. S'), remedy
   FROM clinic.found;
 ROLLBACK;
 
