@@ -414,6 +414,24 @@ mod tests {
     }
 
     #[pg_test]
+    fn an_identity_goes_on_with_its_session_as_long_as_its_token() {
+        sign_in();
+        let signed_in = || value(|identity| identity.user_id).unwrap().is_some();
+        // SAFETY: one thread.
+        let now = unsafe { GetCurrentStatementStartTimestamp() };
+        // SAFETY: as above.
+        unsafe { ((*identity()).expires_at, (*identity()).token_ends_at) = (now, now) };
+        extend(now + 1);
+        assert!(!signed_in());
+        // SAFETY: as above.
+        unsafe { (*identity()).token_ends_at = now + 1 };
+        extend(now + 1);
+        assert!(signed_in());
+        extend(now);
+        assert!(signed_in());
+    }
+
+    #[pg_test]
     fn an_identity_of_another_transaction_is_nobody() {
         sign_in();
         // SAFETY: one thread.

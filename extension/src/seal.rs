@@ -218,6 +218,7 @@ mod unit {
         let key = data_key().unwrap();
         let (one, two) = (Uuid::from_bytes([1; 16]), Uuid::from_bytes([2; 16]));
         let sealed = seal(&key, b"token", &associated("oauth data", one, 1)).unwrap();
+        assert_ne!(sealed, seal(&key, b"token", &associated("oauth data", one, 1)).unwrap());
         assert!(open(&key, &sealed, &associated("oauth data", one, 1)).is_some());
         assert!(open(&key, &sealed, &associated("oauth data", two, 1)).is_none());
         assert!(open(&key, &sealed, &associated("oauth data", one, 2)).is_none());
@@ -239,6 +240,9 @@ mod unit {
         assert!(unwrap(&token, Uuid::from_bytes([2; 16]), Some(&server), &wrapped).is_none());
         let stranger = Token::mint(Kind::Access, *session.as_bytes()).unwrap();
         assert!(unwrap(&stranger, session, Some(&server), &wrapped).is_none());
+        let keys = [("salt", "wrap"), ("other", "wrap"), ("salt", "other")]
+            .map(|(salt, purpose)| derive(token.secret(), Some(&server), salt.as_bytes(), purpose));
+        assert!(keys[0] != keys[1] && keys[0] != keys[2] && keys[1] != keys[2]);
     }
 
     #[test]
@@ -255,6 +259,9 @@ mod unit {
         assert!(write(&one, 0o640).unwrap_err().contains("its mode is 0640"));
         assert!(write(&format!("{one}\nnonsense"), 0o600).unwrap_err().contains("line 2"));
         assert!(write("\n", 0o600).unwrap_err().contains("it holds no key"));
+        assert!(write(&format!("+{}", &one[1..]), 0o600).unwrap_err().contains("line 1"));
+        // No more than the limit is read.
+        assert_eq!(write(&format!("{one}\n{}{two}", "\n".repeat(KEY_FILE_LIMIT as usize)), 0o600), Ok(1));
         std::fs::remove_file(&path).unwrap();
         assert!(server_keys(&path).is_err());
     }

@@ -73,7 +73,8 @@ fn begin_sign_in(
 }
 
 /// Keeps the table within `mcp.max_sign_ins`, or little above: anybody may begin a sign-in, and need not end it. The oldest
-/// are forgotten. Counting them costs as much as there are, so one call in 256 does it.
+/// are forgotten, but for those that another transaction holds: two of these calls would wait for each other. Counting them
+/// costs as much as there are, so one call in 256 does it.
 fn bound() -> Result<(), Error> {
     let [lot] = random()?;
     if lot != 0 {
@@ -82,7 +83,10 @@ fn bound() -> Result<(), Error> {
     run(
         sql!(
             "DELETE FROM mcp.sign_ins
-              WHERE state_hash IN (SELECT state_hash FROM mcp.sign_ins ORDER BY expires_at DESC OFFSET $1)"
+              WHERE state_hash IN (
+                  SELECT state_hash FROM mcp.sign_ins
+                   WHERE state_hash IN (SELECT state_hash FROM mcp.sign_ins ORDER BY expires_at DESC OFFSET $1)
+                     FOR UPDATE SKIP LOCKED)"
         ),
         &[settings::max_sign_ins().into()],
     )?;
@@ -127,5 +131,28 @@ fn finish_sign_in(
     match text {
         Some(text) => answer("ok", Some(Jsonb::from_text(&text))),
         None => answer("unknown", None),
+    }
+}
+
+#[cfg(any(test, feature = "pg_test"))]
+#[pg_schema]
+mod tests {
+    use super::*;
+
+    #[pg_test]
+    fn a_sign_in_is_opened_with_its_state_and_not_with_what_is_stored() {
+        let state = "s".repeat(SHORTEST);
+        Spi::run_with_args("SELECT mcp.begin_sign_in($1, $1, '{}')", &[state.as_str().into()]).unwrap();
+        let (stored, bound_to, payload) = Spi::get_three::<Vec<u8>, Vec<u8>, Vec<u8>>(
+            "SELECT state_hash, browser_hash, payload FROM mcp.sign_ins",
+        )
+        .unwrap();
+        let (stored, bound_to, payload) = (stored.unwrap(), bound_to.unwrap(), payload.unwrap());
+        let opens = |secret: &[u8]| {
+            let key = seal::derive(secret, None, &stored, KIND);
+            seal::open(&key, &payload, &seal::associated(KIND, Uuid::nil(), 0)).is_some()
+        };
+        assert!(opens(state.as_bytes()));
+        assert!(!opens(b"") && !opens(&stored) && !opens(&bound_to));
     }
 }

@@ -213,6 +213,10 @@ mod unit {
         assert_eq!(next.encode(), token.successor(Kind::Refresh, b"seed", None).encode());
         assert_ne!(next.encode(), token.successor(Kind::Refresh, b"other", None).encode());
         assert_ne!(next.secret(), token.successor(Kind::Access, b"seed", None).secret());
+        let other = Token::mint(Kind::Refresh, [7; 16]).unwrap();
+        assert_ne!(next.secret(), other.successor(Kind::Refresh, b"seed", None).secret());
+        // The selector is public.
+        assert_ne!(next.selector, next.secret()[..16]);
         assert_eq!(token.successor(Kind::Access, b"seed", Some([9; 16])).selector, [9; 16]);
     }
 
@@ -223,6 +227,8 @@ mod unit {
             let read = Token::parse(KINDS[kind], &token.encode()).unwrap();
             prop_assert_eq!(read.selector, selector);
             prop_assert_eq!(read.secret(), &secret);
+            let elsewhere = Token { kind: KINDS[kind], selector: selector.map(|byte| !byte), secret };
+            prop_assert_ne!(elsewhere.verifier(), token.verifier());
             for other in KINDS.into_iter().filter(|other| *other != KINDS[kind]) {
                 prop_assert!(Token::parse(other, &token.encode()).is_none());
                 let read = Token { kind: other, selector, secret };

@@ -133,6 +133,7 @@ mod tests {
         let invalid_client = Err((401, "invalid_client"));
         for (authorization, form) in [
             (&["Basic YTpi"][..], ""),
+            (&["Basic YTpiOg=="], ""),
             (&["Basic Og=="], ""),
             (&["Basic"], "client_id=a"),
             (&["Basic !!!"], "client_id=a"),
@@ -140,6 +141,7 @@ mod tests {
             (&["Basic YQA6"], ""),
             (&["Basic YSUwMDo="], ""),
             (&["Bearer x"], "client_id=a"),
+            (&["Bearer YTo="], ""),
             (&[], "client_id=a&client_secret=b"),
             (&[], "client_id=a&client_assertion=b"),
         ] {

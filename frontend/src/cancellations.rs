@@ -114,9 +114,13 @@ mod tests {
     use super::*;
 
     fn key(secret: &str, id: &str) -> Key {
+        key_of(secret, "client", id)
+    }
+
+    fn key_of(secret: &str, client: &str, id: &str) -> Key {
         let body = format!("mcps_{}_{}", "a".repeat(22), secret.repeat(44));
         let token = SessionToken::parse(&crate::token::tests::with_checksum(&body)).unwrap();
-        Key::of(&token, "client", id)
+        Key::of(&token, client, id)
     }
 
     #[test]
@@ -127,6 +131,7 @@ mod tests {
                 && key("s", "1") != key("t", "1")
                 && key("s", "1") != key("s", "\"1\"")
         );
+        assert_ne!(key_of("s", "client", "11"), key_of("s", "client1", "1"));
     }
 
     #[test]

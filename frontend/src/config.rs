@@ -520,6 +520,11 @@ pub mod tests {
             assert!(text.contains(name), "{name} is not in: {text}");
         }
         assert_eq!(text.lines().count(), 3, "{text}");
+        let text = faults(&[("OIDC_ISSUER", ""), ("OIDC_CLIENT_ID", "")]);
+        assert!(
+            text.contains("OIDC_ISSUER is not set") && text.contains("OIDC_CLIENT_ID is not set"),
+            "{text}"
+        );
 
         let text = faults(&[
             ("MCP_BIND", "8080"),
@@ -540,6 +545,12 @@ pub mod tests {
         }
     }
 
+    fn one_fault(others: &[(&'static str, &'static str)], name: &'static str, value: &'static str) {
+        let text = faults(&[others, &[(name, value)]].concat());
+        assert_eq!(text.lines().count(), 1, "{name}={value}: {text}");
+        assert!(text.starts_with(name), "{name}={value}: {text}");
+    }
+
     #[test]
     fn one_wrong_setting_gives_one_fault() {
         for (name, value) in [
@@ -549,17 +560,23 @@ pub mod tests {
             ("MCP_PUBLIC_URL", "https://mcp.example.com/app"),
             ("MCP_PUBLIC_URL", "https://user@mcp.example.com"),
             ("MCP_PUBLIC_URL", "https://mcp.example.com/?x"),
+            ("MCP_PUBLIC_URL", "https://mcp.example.com/#x"),
+            ("MCP_PUBLIC_URL", "https://:secret@mcp.example.com"),
             ("DATABASE_URL", "mysql://x"),
             ("DATABASE_URL", "postgresql://u@h/db?sslmode=sometimes"),
             ("OIDC_ISSUER", "http://id.example.com"),
             ("OIDC_ISSUER", "https://id.example.com/#x"),
+            ("OIDC_ISSUER", "https://id.example.com/?x"),
+            ("OIDC_ISSUER", "ldap://id.example.com"),
             ("OIDC_SCOPES", "email"),
             ("MCP_IDP", "ldap"),
             ("MCP_ALLOWED_ORIGINS", "https://app.example.com/"),
             ("MCP_ALLOWED_ORIGINS", "*"),
+            ("MCP_ALLOWED_ORIGINS", "ftp://app.example.com"),
             ("MCP_ALLOWED_HOSTS", "a b"),
             ("MCP_ALLOWED_HOSTS", "mcp.example.com:84443"),
             ("MCP_ALLOWED_HOSTS", "mcp.example.com:"),
+            ("MCP_ALLOWED_HOSTS", "user@mcp.example.com"),
             ("MCP_REQUEST_TIMEOUT", "NaN"),
             ("MCP_REQUEST_TIMEOUT", "1e-10"),
             ("MCP_SESSION_TTL_HOURS", "1e300"),
@@ -571,10 +588,29 @@ pub mod tests {
             ("MCP_LIMIT_REGISTER", "-1"),
             ("MCP_TRUSTED_PROXIES", "proxy"),
             ("MCP_TRUSTED_PROXIES", "10.0.0.0/33"),
+            ("MCP_EXEC_DATABASE_URL", "mysql://x"),
+            ("MCP_PREPARED_STATEMENTS", "yes"),
+            ("MCP_LIMIT_TOKEN", "many"),
+            ("MCP_LIMIT_SIGN_IN", "1.5"),
+            ("MCP_LIMIT_REFUSED", "-1"),
+            ("MCP_SHUTDOWN_GRACE", "0"),
+            ("MCP_MAX_CONNECTIONS", "0"),
+            ("MCP_MAX_CONNECTIONS", "1000001"),
+            ("MCP_MAX_CONNECTIONS", "many"),
+            ("MCP_POOL_SIZE", "10001"),
+            ("MCP_MAX_BODY_BYTES", "1073741825"),
         ] {
-            let text = faults(&[(name, value)]);
-            assert_eq!(text.lines().count(), 1, "{name}={value}: {text}");
-            assert!(text.starts_with(name), "{name}={value}: {text}");
+            one_fault(&[], name, value);
+        }
+        let workos = [("MCP_IDP", "workos"), ("WORKOS_CLIENT_ID", "client_01"), ("WORKOS_API_KEY", "sk_01")];
+        for (name, value) in [
+            ("WORKOS_API_URL", "http://api.example.com"),
+            ("WORKOS_API_URL", "https://api.example.com/v1"),
+            ("WORKOS_API_URL", "https://api.example.com/?x"),
+            ("WORKOS_API_URL", "https://api.example.com/#x"),
+            ("WORKOS_ISSUER", "api.workos.com"),
+        ] {
+            one_fault(&workos, name, value);
         }
     }
 
@@ -589,7 +625,9 @@ pub mod tests {
 
     #[test]
     fn a_public_url_is_required_off_loopback() {
-        assert!(faults(&[("MCP_BIND", "0.0.0.0:8080")]).starts_with("MCP_PUBLIC_URL is not set"));
+        for bind in ["0.0.0.0:8080", "127.0.0.1:0"] {
+            assert!(faults(&[("MCP_BIND", bind)]).starts_with("MCP_PUBLIC_URL is not set"), "{bind}");
+        }
         let config =
             read(&[("MCP_BIND", "0.0.0.0:8080"), ("MCP_PUBLIC_URL", "https://mcp.example.com/")]).unwrap();
         assert_eq!(config.public_url.join("/mcp/v1"), "https://mcp.example.com/mcp/v1");

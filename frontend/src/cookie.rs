@@ -75,6 +75,7 @@ mod tests {
             response.headers()["set-cookie"],
             "__Host-mcp_browser=x; Path=/; Max-Age=600; HttpOnly; SameSite=Lax; Secure"
         );
+        assert!(response.headers()["set-cookie"].is_sensitive(), "it does not print");
         let value = "a".repeat(random::SECRET_LENGTH);
         for (cookie, found) in [
             (format!("__Host-mcp_browser={value}"), true),

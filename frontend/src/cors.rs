@@ -78,14 +78,14 @@ mod tests {
     fn a_configured_origin_is_told_what_it_may_send() {
         let asked = headers(&[
             ("origin", "https://app.example.com"),
-            ("access-control-request-headers", "authorization, mcp-param-region, x-evil"),
+            ("access-control-request-headers", "authorization, mcp-param-a b, mcp-param-region, x-evil"),
         ]);
         let mut response = preflight(&gate(), &asked, "POST, OPTIONS");
         expose(&gate(), asked.get("origin"), &mut response);
         assert_eq!(response.status(), 204);
         let allowed = response.headers()["access-control-allow-headers"].to_str().unwrap();
         assert!(allowed.contains("Authorization") && allowed.ends_with("mcp-param-region"), "{allowed}");
-        assert!(!allowed.contains("x-evil"));
+        assert!(!allowed.contains("x-evil") && !allowed.contains("a b"), "{allowed}");
         assert_eq!(response.headers()["access-control-allow-origin"], "https://app.example.com");
         let exposed = response.headers()["access-control-expose-headers"].to_str().unwrap();
         assert!(exposed.contains("WWW-Authenticate"));

@@ -402,6 +402,7 @@ mod tests {
                 &[(Warning, "database_tls")],
             ),
             (&[("DATABASE_URL", "postgresql://mcp_frontend_auth@db.example/app?sslmode=verify-full")], &[]),
+            (&[("DATABASE_URL", "postgresql://mcp_frontend_auth@localhost/app")], &[]),
         ];
         for (changes, expected) in cases {
             let found = settings(&read(changes).unwrap());

@@ -150,8 +150,14 @@ mod tests {
         assert_eq!(check(&public, "/mcp/v1", &[]), Err(Refused::NoHost));
         let twice = [("host", "mcp.example.com"), ("host", "evil.example.com")];
         assert_eq!(check(&public, "/mcp/v1", &twice), Err(Refused::NoHost));
-        let target = "http://evil.example.com/mcp/v1";
-        assert_eq!(check(&public, target, &[("host", "mcp.example.com")]), Err(Refused::Host));
+        for (target, expected) in [
+            ("http://mcp.example.com/mcp/v1", Ok(())),
+            ("http://evil.example.com/mcp/v1", Err(Refused::Host)),
+            ("http://mcp.example.com:65979/mcp/v1", Err(Refused::Host)),
+            ("http://mcp.example.com:/mcp/v1", Err(Refused::Host)),
+        ] {
+            assert_eq!(check(&public, target, &[("host", "mcp.example.com")]), expected, "{target}");
+        }
         let forwarded = [("host", "evil.example.com"), ("x-forwarded-host", "mcp.example.com")];
         assert_eq!(check(&public, "/mcp/v1", &forwarded), Err(Refused::Host));
     }
@@ -197,15 +203,29 @@ mod tests {
             let pairs = [("host", host), ("origin", origin)];
             assert_eq!(check(&local, "/mcp/v1", &pairs), expected, "{host} {origin}");
         }
+        // Behind a proxy on the same machine, the public name is no other for it.
+        let proxied = gate("https://mcp.example.com", "127.0.0.1:8080", &[], &[]);
+        for (origin, expected) in
+            [("https://mcp.example.com", Ok(())), ("http://mcp.example.com", Err(Refused::Origin))]
+        {
+            let pairs = [("host", "mcp.example.com"), ("origin", origin)];
+            assert_eq!(check(&proxied, "/mcp/v1", &pairs), expected, "{origin}");
+        }
     }
 
     #[test]
     fn configured_hosts_replace_the_default() {
-        let gate = gate("https://mcp.example.com", "10.0.0.5:8080", &["internal:8080", "other.example"], &[]);
+        let hosts = ["internal:8080", "other.example", "localhost:8080"];
+        let gate = gate("https://mcp.example.com", "10.0.0.5:8080", &hosts, &[]);
         assert_eq!(check(&gate, "/", &[("host", "internal:8080")]), Ok(()));
         assert_eq!(check(&gate, "/", &[("host", "other.example")]), Ok(()));
         assert_eq!(check(&gate, "/", &[("host", "internal")]), Err(Refused::Host));
         assert_eq!(check(&gate, "/", &[("host", "mcp.example.com")]), Err(Refused::Host));
+        // A listed host is no listed origin, a loopback name neither.
+        for host in ["internal:8080", "localhost:8080"] {
+            let origin = format!("http://{host}");
+            assert_eq!(check(&gate, "/", &[("host", host), ("origin", &origin)]), Err(Refused::Origin));
+        }
     }
 }
 

@@ -214,3 +214,17 @@ impl IdentityProvider {
 async fn in_time<T>(step: impl Future<Output = Result<T, ProviderFault>>) -> Result<T, ProviderFault> {
     tokio::time::timeout(STEP_DEADLINE, step).await.unwrap_or(Err(ProviderFault::Timeout))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_ends_however_many_requests_it_takes() {
+        let begun = tokio::time::Instant::now();
+        let step = in_time(std::future::pending::<Result<(), _>>());
+        let ended = tokio::time::timeout(STEP_DEADLINE * 2, step).await.expect("it goes on");
+        assert!(matches!(ended, Err(ProviderFault::Timeout)));
+        assert_eq!(begun.elapsed(), STEP_DEADLINE);
+    }
+}

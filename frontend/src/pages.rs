@@ -135,6 +135,9 @@ mod tests {
         let html = render(&page);
         assert!(!html.contains("<script>alert") && !html.contains("\"><b>"), "{html}");
         assert!(html.contains("mcps_x"));
+        let fault = Fault::client(StatusCode::BAD_REQUEST, "x", "<b>");
+        let html = error(&fault, WayOn::Nowhere, "<i>");
+        assert!(!html.contains("<b>") && !html.contains("<i>"), "{html}");
     }
 
     #[test]

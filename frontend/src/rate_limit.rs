@@ -178,5 +178,18 @@ mod tests {
             limit.check(IpAddr::from((number as u32).to_be_bytes())).unwrap();
         }
         assert!(limit.limiter.unwrap().len() <= 2 * SWEEP);
+        let limit = RefusalLimit::new(1);
+        let past = (0..SWEEP as u32).map(|number| (IpAddr::from(number.to_be_bytes()), Instant::now()));
+        limit.held_back().extend(past);
+        let one = "203.0.113.1".parse().unwrap();
+        limit.refused(one);
+        limit.refused(one);
+        assert_eq!(limit.held_back().keys().collect::<Vec<_>>(), [&one]);
+    }
+
+    #[test]
+    fn nobody_is_told_to_come_back_at_once() {
+        assert_eq!(wait(Duration::ZERO).retry_after, Some(1));
+        assert_eq!(wait(Duration::from_millis(1001)).retry_after, Some(2));
     }
 }

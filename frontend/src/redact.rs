@@ -25,7 +25,7 @@ static SECRETS: LazyLock<Regex> = LazyLock::new(|| {
         | (?<scheme>(?i:\b(?:bearer|basic))\s+) [\w.~+/=-]{8,}
         | (?<query>[?&](?:code|state|nonce|login_hint|code_challenge|iss)=) [^&\s"\\]+
         | (?<key>(?i:access_token|refresh_token|id_token|session_id|client_secret|api_key|code_verifier|verifier
-                    |nonce|password|authorization|x-mcp-session-id|set-cookie|cookie|mcp_signin|mcp_session_id)
+                    |nonce|password|authorization|x-mcp-session-id|set-cookie|cookie|mcp_signin\w*|mcp_browser|mcp_account|mcp_session_id)
              (?:\\?["'])?\s*[=:]\s*(?:\\?["'])?(?:Some\(\\?["'])?) (?<value>[^\s"'\\&;,)}\]]{8,})
         "#,
     )
@@ -96,12 +96,32 @@ mod tests {
             ("code_verifier: Some(\"hush-hush-hush\")".into(), "hush"),
             ("set-cookie: mcp_signin=hush-hush-hush; Path=/".into(), "hush"),
             ("cookie: mcp_session_id=hush-hush-hush".into(), "hush"),
+            (
+                "cookie: theme=1; mcp_browser=hush-hush-hush; mcp_signin_abcdefgh=hush-hush-hush".into(),
+                "hush",
+            ),
+            ("__Host-mcp_account=hush-hush-hush".into(), "hush"),
             ("connecting to postgresql://mcp:hush-hush@127.0.0.1/db".into(), "hush"),
             ("PASSWORD='hush-hush-hush'".into(), "hush"),
+            ("/authorize?login_hint=hush@example.com&code_challenge=hush&iss=hush&nonce=hush".into(), "hush"),
+            (r#"{"id_token":"hush-hush-hush","nonce":"hush-hush-hush"}"#.into(), "hush"),
+            ("api_key = hush-hush-hush".into(), "hush"),
+            ("verifier: \"hush-hush-hush\"".into(), "hush"),
+            ("x-mcp-session-id: hush-hush-hush".into(), "hush"),
+            ("session_id=hush-hush-hush".into(), "hush"),
+            ("authorization: hush-hush-hush".into(), "hush"),
+            ("cookie: hush-hush-hush".into(), "hush"),
         ] {
             let shown = redact(&line);
             assert!(!shown.contains(secret), "{line} gives {shown}");
         }
+    }
+
+    #[test]
+    fn what_is_written_is_redacted() {
+        let mut written = Redacted(Vec::new());
+        written.write_all(b"password=hush-hush-hush\n").unwrap();
+        assert_eq!(String::from_utf8(written.0).unwrap(), "password=…\n");
     }
 
     #[test]

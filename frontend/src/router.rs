@@ -354,6 +354,21 @@ mod tests {
     }
 
     #[test]
+    fn programs_are_answered_as_programs() {
+        for path in ["/mcp/v1", "/token", "/register", "/revoke"] {
+            assert!(!Route::of(path).is_for_people(), "{path}");
+        }
+        assert!(Route::of("/authorize").is_for_people());
+    }
+
+    #[test]
+    fn each_request_has_a_name_of_its_own() {
+        let (one, two) = (request_id(), request_id());
+        assert_ne!(one, two);
+        assert_eq!(one.split_once('-').map(|(process, _)| process.len()), Some(16), "{one}");
+    }
+
+    #[test]
     fn paths_are_compared_as_they_came() {
         for (path, route) in [
             ("/mcp/v1", Route::Mcp),

@@ -190,6 +190,72 @@ mod tests {
         assert!(refused && elapsed >= WRITE, "{elapsed:?}");
     }
 
+    #[tokio::test]
+    async fn a_head_is_as_large_as_we_say_and_no_larger() {
+        // What is read at once beyond the bound may pass.
+        for (filling, expected) in [(60 << 10, "HTTP/1.1 200"), (200 << 10, "HTTP/1.1 431")] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            tokio::spawn(async move {
+                let (stream, address) = listener.accept().await.unwrap();
+                connection(stream, address, |_, _| async { crate::respond::empty(http::StatusCode::OK) })
+                    .await
+            });
+            let mut client = TcpStream::connect(address).await.unwrap();
+            let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(filling));
+            // The server may refuse it before it has come.
+            let _ = client.write_all(head.as_bytes()).await;
+            let mut status = [0; 12];
+            tokio::io::AsyncReadExt::read_exact(&mut client, &mut status).await.unwrap();
+            assert_eq!(std::str::from_utf8(&status), Ok(expected), "{filling}");
+        }
+    }
+
+    /// A server with a request under way that does not end, which begins to drain and lets nobody in any more: how long it
+    /// goes on.
+    async fn drained(grace: Duration, cut: bool) -> Duration {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (shutdown, begun) = (Shutdown::default(), Arc::new(tokio::sync::Notify::new()));
+        let handler = {
+            let begun = begun.clone();
+            move |_, _| {
+                begun.notify_one();
+                std::future::pending()
+            }
+        };
+        let limits = Limits { max_connections: 9, grace };
+        let serving = tokio::spawn(serve(listener, limits, None, shutdown.clone(), handler));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        begun.notified().await;
+        let since = time::Instant::now();
+        shutdown.drain.cancel();
+        let mut let_in = 0;
+        while TcpStream::connect(address).await.is_ok() {
+            let_in += 1;
+            assert!(let_in < 100, "it lets others in");
+            tokio::task::yield_now().await;
+        }
+        if cut {
+            shutdown.cut.cancel();
+        }
+        time::timeout(grace + Duration::from_secs(5), serving).await.expect("it goes on").unwrap();
+        since.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_end_within_the_grace_is_cut_off() {
+        let grace = Duration::from_secs(20);
+        assert_eq!(drained(grace, false).await.as_secs(), grace.as_secs());
+    }
+
+    #[tokio::test]
+    async fn whoever_is_told_twice_does_not_wait() {
+        let ended = drained(Duration::from_secs(3600), true);
+        time::timeout(Duration::from_secs(20), ended).await.expect("it waits all the same");
+    }
+
     #[test]
     fn the_canned_answer_is_as_long_as_it_says() {
         let text = std::str::from_utf8(TOO_MANY).unwrap();

@@ -693,6 +693,13 @@ mod tests {
     }
 
     #[test]
+    fn a_result_says_nothing_of_its_session() {
+        let result = r#"{"content":[],"status":"expired"}"#;
+        let read = read_answer(RawValue::from_string(result.into()).unwrap()).unwrap();
+        assert!(matches!(read, Ok(Answer::Result(read)) if read.get() == result));
+    }
+
+    #[test]
     fn parameters_that_are_secret_do_not_print() {
         let token = SessionToken::parse(&crate::token::tests::token(&"a".repeat(22))).unwrap();
         let value = serde_json::json!({"access_token": "hush"});

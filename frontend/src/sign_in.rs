@@ -348,6 +348,7 @@ mod tests {
             "/\\evil.example.com",
             "\\\\evil.example.com",
             "/\tevil",
+            "/a b",
             "https://evil.example.com",
             "https://app.example.com.evil.example/x",
             "https://app.example.com@evil.example/x",
@@ -379,6 +380,18 @@ mod tests {
             assert_eq!(fault.status.as_u16(), status, "{error}");
             assert!(!fault.public.contains("<script>"));
         }
+        let told = provider_error(&format!("a\u{202e} {}", "b".repeat(100))).internal.unwrap().to_string();
+        assert_eq!(told, format!("the provider answered {:?}", format!("a{}", "b".repeat(63))));
+    }
+
+    #[test]
+    fn of_a_browser_a_line_is_kept() {
+        let agent = format!("a\tb\u{85}{}", "c".repeat(1000));
+        let agent = HeaderValue::from_bytes(agent.as_bytes()).unwrap();
+        let headers = [(header::USER_AGENT, agent)].into_iter().collect();
+        let peer = Peer { address: "192.0.2.1:7".parse().unwrap() };
+        let kept = format!("ab{}", "c".repeat(LONGEST_USER_AGENT - 2));
+        assert_eq!(origin_of(&headers, &peer), json!({"ip": "192.0.2.1", "user_agent": kept}));
     }
 }
 

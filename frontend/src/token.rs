@@ -84,6 +84,11 @@ pub mod tests {
             &good.replace('A', "-"),
             &good.replace('A', "é"),
             &with_checksum(&format!("mcps_{}_{}", "a".repeat(21), "s".repeat(45))),
+            &with_checksum(&format!("mcps_{}_{}", "a".repeat(21), "s".repeat(44))),
+            &with_checksum(&format!("mcps_{}_{}", "a".repeat(22), "s".repeat(45))),
+            &with_checksum(&format!("mcps_{}-_{}", "a".repeat(21), "s".repeat(44))),
+            &with_checksum(&format!("mcps_{}_{}-", "a".repeat(22), "s".repeat(43))),
+            &with_checksum(&format!("mcpr_{}_{}", "a".repeat(22), "s".repeat(44))),
             &good.replacen('B', "b", 1),
         ] {
             assert!(SessionToken::parse(bad).is_none(), "{bad:?}");

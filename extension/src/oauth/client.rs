@@ -67,7 +67,10 @@ fn acceptable(uri: &str) -> bool {
                     .map_or((authority.as_str(), None), |(host, port)| (host, Some(port))),
             };
             matches!(host, "localhost" | "127.0.0.1" | "[::1]")
-                && port.is_none_or(|port| port.parse::<u16>().is_ok())
+                && port.is_none_or(|port| {
+                    // Without a sign, which browsers do not read.
+                    port.starts_with(|digit: char| digit.is_ascii_digit()) && port.parse::<u16>().is_ok()
+                })
         }),
         scheme => {
             let plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'+' | b'-' | b'.');
@@ -348,6 +351,7 @@ mod unit {
             "http://127.0.0.2/",
             "http://[::1]x/",
             "http:localhost/",
+            "http://localhost:+80/",
             "javascript:alert(1)",
             "JavaScript:alert(1)",
             "data:text/html,x",
@@ -378,7 +382,7 @@ mod unit {
         for id in ["my-client", "0190-1234", "x"] {
             assert!(checked_id(id).is_ok(), "{id}");
         }
-        for id in ["", "https://app.example.com/client.json", "a b", "ä"] {
+        for id in ["", "https://app.example.com/client.json", "a b", "ä", &"a".repeat(MAX_URI + 1)] {
             assert!(checked_id(id).is_err(), "{id}");
         }
     }

@@ -151,11 +151,23 @@ mod unit {
             (r#"{"type":"text","text":"","annotations":[]}"#, "annotations"),
             (r#"{"type":"image","data":"AAEC"}"#, r#"must have "mimeType""#),
             (r#"{"type":"image","data":"AA\nEC","mimeType":"image/png"}"#, "without line breaks"),
+            (r#"{"type":"image","data":"AA\n","mimeType":"image/png"}"#, "without line breaks"),
             (r#"{"type":"audio","data":"AAE","mimeType":"audio/wav"}"#, "in base64"),
+            (r#"{"type":"audio","data":"A===","mimeType":"audio/wav"}"#, "in base64"),
             (r#"{"type":"resource_link","uri":"a://b"}"#, r#"must have "name""#),
+            (
+                r#"{"type":"resource_link","uri":"a://b","name":"b","title":1}"#,
+                r#"has "title", which must be"#,
+            ),
             (r#"{"type":"resource"}"#, r#"must have "resource""#),
             (r#"{"type":"resource","resource":{"uri":"a"}}"#, r#"either "text" or "blob""#),
             (r#"{"type":"resource","resource":{"text":"a"}}"#, r#"has a resource that must have "uri""#),
+            (r#"{"type":"resource","resource":{"uri":"a","text":1}}"#, r#"must have "text", a string"#),
+            (r#"{"type":"resource","resource":{"uri":"a","blob":"AAE"}}"#, "in base64"),
+            (
+                r#"{"type":"resource","resource":{"uri":"a","text":"","mimeType":1}}"#,
+                r#"has "mimeType", which must be"#,
+            ),
         ] {
             let wrong = check(&format!("{{\"content\":[{block}]}}")).unwrap_err();
             assert!(wrong.contains(words), "{block}: {wrong}");

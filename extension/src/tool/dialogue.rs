@@ -281,7 +281,11 @@ mod unit {
         }
         let sampling = json!({"method": "sampling/createMessage"});
         assert!(fits(&sampling, &json!({"role": "assistant", "content": {"type": "text", "text": ""}})));
-        assert!(!fits(&sampling, &json!({"role": "assistant"})) && !fits(&sampling, &json!([])));
+        for answer in
+            [json!({"role": "assistant"}), json!({"content": {"type": "text", "text": ""}}), json!([])]
+        {
+            assert!(!fits(&sampling, &answer), "{answer}");
+        }
         let roots = json!({"method": "roots/list"});
         assert!(fits(&roots, &json!({"roots": []})) && !fits(&roots, &json!({})));
     }

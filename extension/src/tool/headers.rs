@@ -132,7 +132,7 @@ mod unit {
         assert!(!check(text(), None) && !check(None, Some("eu")) && !check(text(), Some("EU")));
         let number = || Some(Json::Number(Number::Integer(7)));
         assert!(check(number(), Some("7")) && check(number(), Some("7.0")) && !check(number(), Some("8")));
-        for odd in ["+7", "007", "7.", ".0", "-7", "7.0x", " 7", "7e0"] {
+        for odd in ["+7", "007", "7.", "7.5", ".0", "-7", "7.0x", " 7", "7e0"] {
             assert!(!check(number(), Some(odd)), "{odd:?}");
         }
         let flag = || Some(Json::Boolean(true));

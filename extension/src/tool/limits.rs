@@ -244,6 +244,10 @@ mod unit {
         assert_eq!(limits.minimum, Some(bound("0", true)));
         limits.lower_maximum(bound("10", false));
         limits.lower_maximum(bound("9.5", false));
+        limits.lower_maximum(bound("11", true));
         assert_eq!(limits.maximum, Some(bound("9.5", false)));
+        [2, 3, 1].into_iter().for_each(|length| limits.raise_min_length(length));
+        [8, 7, 9].into_iter().for_each(|length| limits.lower_max_length(length));
+        assert_eq!((limits.min_length, limits.max_length), (Some(3), Some(7)));
     }
 }

@@ -228,11 +228,13 @@ mod unit {
         let user = |text: &str| json!({"role": "user", "content": {"type": "text", "text": text}});
         assert_eq!(made(Output::Text(Some("hi".into()))), json!([user("hi")]));
         assert_eq!(made(Output::Text(None)), json!([]));
-        let rows = r#"[{"role": "assistant", "content": "a"}, {"content": {"type": "image", "data": ""}}, {"x": 1}]"#;
+        let rows = r#"[{"role": "assistant", "content": "a"}, {"content": {"type": "image", "data": ""}}, {"x": 1},
+                      {"role": "system", "content": "b"}]"#;
         let expected = json!([
             {"role": "assistant", "content": {"type": "text", "text": "a"}},
             {"role": "user", "content": {"type": "image", "data": ""}},
             user(r#"{"x":1}"#),
+            user("b"),
         ]);
         assert_eq!(made(Output::Rows(rows.into())), expected);
         assert_eq!(made(Output::Json(Some(rows.into()))), expected);

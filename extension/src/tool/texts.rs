@@ -62,6 +62,7 @@ mod unit {
     #[test]
     fn texts_become_what_is_wanted() {
         let integer = Kind::Integer { min: 0, max: 9 };
+        let nines = "9".repeat(10_001);
         for (kind, text, expected) in [
             (Kind::Text, "7", r#""7""#),
             (integer.clone(), "7", "7"),
@@ -69,6 +70,7 @@ mod unit {
             (integer.clone(), "seven", r#""seven""#),
             (integer.clone(), "7 ", "7"),
             (Kind::Number, "1e99999999", r#""1e99999999""#),
+            (Kind::Number, &nines, &format!("{nines:?}")),
             (Kind::Number, "[1]", r#""[1]""#),
             (Kind::Boolean, "true", "true"),
             (Kind::Boolean, "yes", r#""yes""#),

@@ -175,6 +175,9 @@ mod unit {
             "a://{x}/{x}",
             "a://b c",
             "1a://b",
+            "a_b://c",
+            &format!("a://{}", "b".repeat(LONGEST)),
+            &format!("a:{}", (0..=MOST_VARIABLES).map(|at| format!("/{{v{at}}}")).collect::<String>()),
         ] {
             assert!(UriTemplate::parse(text).is_err(), "{text}");
         }

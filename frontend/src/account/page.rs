@@ -402,7 +402,7 @@ mod tests {
         let at = "2026-11-24T10:00:00.123456+00:00";
         let entry = |client: Option<&str>, resource: String, metadata: Value, current: bool| {
             json!({
-                "session_id": Uuid::nil(), "client_id": client, "resource": resource, "scopes": ["mcp", "<u>"],
+                "session_id": Uuid::nil(), "client_id": client, "resource": resource, "scopes": ["mcp", "<u>", "s".repeat(200)],
                 "metadata": metadata, "created_at": at, "last_used_at": at, "expires_at": at,
                 "absolute_expires_at": at, "current": current,
             })
@@ -414,13 +414,19 @@ mod tests {
                 entry(
                     Some("https://app.example.com/client.json"),
                     endpoint.to_owned(),
-                    json!({"client_name": "<script>\u{202e}", "user_agent": "<i>", "ip": "\"><b>"}),
+                    json!({"client_name": "<script>\u{202e}", "user_agent": "<i>\u{202e}", "ip": "\"><b>"}),
+                    false
+                ),
+                entry(
+                    Some(&format!("https://<q>{}", "p".repeat(200))),
+                    endpoint.to_owned(),
+                    json!({}),
                     false
                 ),
                 entry(None, endpoint.to_owned(), json!({"client_name": 7}), false),
                 entry(Some("c"), endpoint.to_owned(), json!({}), false),
             ]),
-            claims: json!({"name": "<h1>"}),
+            claims: json!({"name": "<s>\u{202e}"}),
         }
     }
 
@@ -437,15 +443,22 @@ mod tests {
     fn every_kind_of_session_has_a_name_and_nothing_breaks_out() {
         let app = app(&[]);
         let html = page(&app, &mine(&app), Some(Notice::Ended("<em>".into())));
-        for tag in ["<script", "<i>", "<b>", "<u>", "<h1>&", "<em>", "\u{202e}", "mcps_"] {
+        let long = ["p", "s"].map(|letter| letter.repeat(LONGEST + 1));
+        for tag in
+            ["<script", "<i>", "<b>", "<u>", "<s>", "<q>", "<em>", "\u{202e}", "mcps_", &long[0], &long[1]]
+        {
             assert!(!html.contains(tag), "{tag} in {html}");
+        }
+        // What others wrote turns nothing around it.
+        for isolated in ["<bdi>&#60;s&#62;</bdi>", "<bdi>&#60;script&#62;</bdi>"] {
+            assert!(html.contains(isolated), "{isolated} not in {html}");
         }
         for name in ["Token copied by hand", "An application without a name", "app.example.com", "192.0.2.1"]
         {
             assert!(html.contains(name), "{name} not in {html}");
         }
-        // Each of the three others has its form; so have all of them, and signing out.
-        assert_eq!(html.matches("<form").count(), 5);
+        // Each of the four others has its form; so have all of them, and signing out.
+        assert_eq!(html.matches("<form").count(), 6);
     }
 
     #[test]

@@ -132,5 +132,7 @@ mod tests {
             assert!(!html.contains(tag), "{tag} in {html}");
         }
         assert_eq!(html.matches("<form").count(), 1);
+        // A name of another direction of writing turns nothing around it.
+        assert_eq!(html.matches("<bdi>&#60;script&#62;alert(1)&#60;/script&#62;</bdi>").count(), 2, "{html}");
     }
 }

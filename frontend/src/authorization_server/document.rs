@@ -367,6 +367,7 @@ mod tests {
             "https://app.example.com/",
             "https://app.example.com/a#b",
             "https://user@app.example.com/a",
+            "https://:password@app.example.com/a",
             "https://app.example.com:8443/a",
             "https://app.example.com:443/a",
             "https://APP.example.com/a",
@@ -391,6 +392,8 @@ mod tests {
             "file:///etc/passwd",
             "ftp://app.example.com/a",
             "https:app.example.com/a",
+            &format!("https://{}.example.com/a", "a".repeat(64)),
+            &format!("https://{}example.com/a", "a.".repeat(130)),
         ] {
             assert_eq!(documents.address(id), Err(DocumentFault::Address), "{id}");
         }

@@ -170,7 +170,10 @@ mod tests {
     #[test]
     fn only_web_pages_are_linked() {
         assert!(is_web_page("https://app.example.com"));
-        for bad in ["javascript:alert(1)", "http://app.example.com", "app.example.com", "", "https://a/\0"] {
+        let long = format!("https://a/{}", "a".repeat(LONGEST_URI));
+        for bad in
+            ["javascript:alert(1)", "http://app.example.com", "app.example.com", "", "https://a/\0", &long]
+        {
             assert!(!is_web_page(bad), "{bad}");
         }
     }

@@ -209,8 +209,11 @@ mod tests {
             ("host=h user=u sslmode= 'require'", Require),
             ("host=h\tsslmode=require\tuser=u", Require),
             ("host=h user=u sslmode=r\\equire", Require),
+            ("host=h user=u sslmode=verify-ca", Require),
+            ("host=h user=u sslrootcert=/ca.pem", Require),
             ("host=h user=u sslmode = disable", Disable),
             ("postgres://u@h/db?sslmode=require", Require),
+            ("postgres://u@h/db?sslmode=verify-full", Require),
             ("postgres://u@h/db?ssl%6Dode=disable", Disable),
         ] {
             let target: Target = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));

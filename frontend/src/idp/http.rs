@@ -81,3 +81,21 @@ fn transport(error: reqwest::Error) -> ProviderFault {
         ProviderFault::Garbage("the connection broke".into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::chain;
+
+    #[tokio::test]
+    async fn faults_tell_neither_addresses_nor_content() {
+        // Nobody listens on port 1.
+        let request = client().unwrap().get("http://127.0.0.1:1/?code=hush");
+        let fault = fetch(request, ANSWER_LIMIT).await.unwrap_err();
+        assert!(matches!(fault, ProviderFault::Unreachable(_)), "{fault:?}");
+        let text = chain(&fault);
+        assert!(!text.contains("hush") && !text.contains("127.0.0.1:1/"), "{text}");
+        let fault = json::<u8>(br#""hush""#).unwrap_err();
+        assert!(!chain(&fault).contains("hush"), "{fault}");
+    }
+}

@@ -330,6 +330,7 @@ mod tests {
         assert!(with(&|keys| drop(keys[0].as_object_mut().unwrap().remove("alg"))));
         assert!(!with(&|keys| keys[0]["use"] = json!("enc")));
         assert!(!with(&|keys| keys[0]["alg"] = json!("ES384")));
+        assert!(!with(&|keys| keys[0]["crv"] = json!("P-384")));
         assert!(!with(&|keys| *keys = json!([])));
     }
 

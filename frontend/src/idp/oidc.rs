@@ -291,7 +291,11 @@ impl Metadata {
 /// inside have names there, and behind a name of the provider's choice nothing answers with a certificate for it.
 fn leads_inside(url: &Url) -> bool {
     match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Domain(name)) => {
+            // A dot at the end says no more than that the name is whole.
+            let name = name.strip_suffix('.').unwrap_or(name);
+            name == "localhost" || name.ends_with(".localhost")
+        }
         Some(Host::Ipv4(address)) => !is_public(address.into()),
         Some(Host::Ipv6(address)) => !is_public(address.into()),
         None => true,
@@ -385,6 +389,9 @@ mod tests {
         let local =
             metadata(json!({"issuer": "http://127.0.0.1:8090", "token_endpoint": "http://127.0.0.1:8090/t"}));
         assert!(provider("http://127.0.0.1:8090").check(&local).is_ok());
+        let weaker =
+            metadata(json!({"issuer": "http://127.0.0.1:8090", "token_endpoint": "http://id.example.com/t"}));
+        assert!(provider("http://127.0.0.1:8090").check(&weaker).is_err());
     }
 
     #[test]
@@ -392,6 +399,8 @@ mod tests {
         let inside = [
             "localhost",
             "id.localhost",
+            "localhost.",
+            "id.localhost.",
             "127.0.0.1",
             "0x7f.1",
             "2130706433",

@@ -210,6 +210,16 @@ mod tests {
     }
 
     #[test]
+    fn a_sign_in_is_bound_by_state_and_challenge() {
+        let outgoing = Outgoing { state: "s", nonce: "n", challenge: "c", login_hint: None };
+        let url = provider("client_1").authorization_url(&outgoing);
+        let sent: std::collections::HashMap<_, _> = url.query_pairs().into_owned().collect();
+        for (name, value) in [("state", "s"), ("code_challenge", "c"), ("code_challenge_method", "S256")] {
+            assert_eq!(sent.get(name).map(String::as_str), Some(value), "{name}");
+        }
+    }
+
+    #[test]
     fn an_id_cannot_leave_its_path_segment() {
         let url = provider("../admin?x=").endpoint(&["sso", "jwks", "../admin?x="]);
         assert_eq!(url.as_str(), "https://api.workos.com/sso/jwks/..%2Fadmin%3Fx=");

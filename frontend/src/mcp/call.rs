@@ -220,5 +220,14 @@ mod tests {
             serde_json::to_value(call.request()).unwrap(),
             json!({"progress": true, "logLevel": "info"})
         );
+        // What progress is told by is a text or an integer.
+        for (token, known) in
+            [(json!("t"), true), (json!(1.5), false), (json!([7]), false), (json!(null), false)]
+        {
+            let mut meta = meta();
+            meta.insert("progressToken".into(), token.clone());
+            let call = Call::of(&message, Era::Modern, None, meta);
+            assert_eq!(call.progress_token.is_some(), known, "{token}");
+        }
     }
 }

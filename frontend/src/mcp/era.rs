@@ -363,7 +363,7 @@ mod tests {
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
-            headers.append(*name, HeaderValue::from_str(value).unwrap());
+            headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         headers
     }
@@ -470,6 +470,12 @@ mod tests {
                 call.clone(),
                 Err((400, HEADER_MISMATCH)),
             ),
+            // Beyond ASCII, what one reader takes for UTF-8 another takes for Latin-1.
+            (
+                vec![version, ("mcp-method", "tools/call"), ("mcp-name", "é")],
+                call.replace("whoami", "é"),
+                Err((400, HEADER_MISMATCH)),
+            ),
             (vec![version, ("mcp-method", "tools/list")], other("v999"), Err((400, HEADER_MISMATCH))),
             (
                 vec![("mcp-protocol-version", "v999"), ("mcp-method", "tools/list")],
@@ -554,6 +560,11 @@ mod tests {
                 Err((400, INVALID_REQUEST)),
             ),
             (&[("mcp-protocol-version", "garbage")], &request("tools/list", ""), Err((400, INVALID_REQUEST))),
+            (
+                &[("mcp-protocol-version", "2025-06-18"), ("mcp-protocol-version", "2025-11-25")],
+                &request("tools/list", ""),
+                Err((400, INVALID_REQUEST)),
+            ),
             (&[], r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#, Ok((Era::Legacy, "notice"))),
             (
                 &[],
@@ -581,6 +592,11 @@ mod tests {
             (&[("mcp-protocol-version", "2025-03-26")][..], &plain, true),
             (&[("mcp-protocol-version", "2025-06-18")][..], &plain, false),
             (&[("mcp-protocol-version", "2026-07-28")][..], &plain, false),
+            (
+                &[("mcp-protocol-version", "2025-03-26"), ("mcp-protocol-version", "2025-06-18")][..],
+                &plain,
+                false,
+            ),
         ] {
             let message = Message::parse(body.as_bytes()).unwrap();
             assert_eq!(judge_batch(&headers(pairs), [&message].into_iter()).is_ok(), allowed, "{pairs:?}");

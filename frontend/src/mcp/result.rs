@@ -104,13 +104,22 @@ mod tests {
         let plain: Value = serde_json::from_str(&shaped(r#"{"content":[]}"#, Era::Modern)).unwrap();
         assert_eq!(plain["resultType"], "complete");
         assert_eq!(plain["_meta"][SERVER_INFO_KEY]["name"], NAME);
-        let full = r#"{"content":[],"resultType":"input_required","_meta":{"trace":1}}"#;
+        let full = r#"{"content":[],"resultType":"input_required","_meta":{"trace":1,
+            "io.modelcontextprotocol/serverInfo":{"name":"another"}}}"#;
         let full: Value = serde_json::from_str(&shaped(full, Era::Modern)).unwrap();
         assert_eq!(full["resultType"], "input_required");
         assert_eq!(
             (&full["_meta"]["trace"], &full["_meta"][SERVER_INFO_KEY]["name"]),
             (&json!(1), &json!(NAME))
         );
+    }
+
+    #[test]
+    fn questions_carry_nothing_of_the_verdict() {
+        let verdict =
+            RawValue::from_string(r#"{"status":"input_required","inputRequests":{}}"#.into()).unwrap();
+        let members = questions(&verdict).unwrap();
+        assert_eq!(members.keys().collect::<Vec<_>>(), ["_meta", "inputRequests", "resultType"]);
     }
 
     #[test]
