@@ -247,6 +247,9 @@ async fn checklist_12_code_is_for_one_resource(world: &Shared) -> Result<()> {
     assert_refused(&elsewhere.url(), &tokens.access, "wrong_resource").await?;
     let there = client.at(&elsewhere.url());
     assert_error(&there.token(&there.refreshment(&tokens.refresh)).await?, "invalid_target")?;
+    let unspent = client.authorize(&Browser::new(), "alice@example.com", "mcp").await?;
+    assert_error(&there.token(&there.redemption(&unspent)).await?, "invalid_target")?;
+    client.redeem(&unspent).await?;
     // And what the provider issued is worth nothing here.
     let auth = database.auth().await?;
     let data = tests::session::note_provider_tokens(&auth, &tokens.access).await?;

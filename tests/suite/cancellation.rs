@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tests::database::Database;
@@ -32,6 +34,8 @@ pub fn tests(world: &Shared) -> Trials {
         legacy_cancelled_notification_of_somebody_else_does_nothing,
         a_call_that_ends_soon_after_it_was_given_up_keeps_its_backend,
         a_call_given_up_while_its_statement_was_prepared_leaves_no_statement,
+        a_list_that_nobody_waits_for_frees_its_backend,
+        calls_of_a_server_that_is_told_to_stop,
     ]
 }
 
@@ -183,10 +187,12 @@ async fn t06_modern_cancelled_notification_is_accepted_and_cancels_nothing(world
 async fn legacy_closed_connection_lets_the_tool_finish(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
     let client = stage.client(Era::Legacy, "alice").await?;
-    // Before anything of the answer has come.
-    let call = spawn(&client, "late_note", json!({"body": "unanswered", "seconds": 2}));
-    stage.await_sleeping(1).await?;
-    call.abort();
+    // Before anything of the answer has come, whether it may be a stream or not.
+    let json_alone = client.clone().header("accept", "application/json").id(2);
+    let calls = [(&client, "unanswered"), (&json_alone, "json alone")]
+        .map(|(client, body)| spawn(client, "late_note", json!({"body": body, "seconds": 2})));
+    stage.await_sleeping(2).await?;
+    calls.iter().for_each(tokio::task::JoinHandle::abort);
     // In the middle of its stream.
     let following = client.meta("progressToken", 1);
     let arguments = json!({"body": "half answered", "seconds": 2});
@@ -194,8 +200,8 @@ async fn legacy_closed_connection_lets_the_tool_finish(world: &Shared) -> Result
         following.open("tools/call", json!({"name": "late_note", "arguments": arguments})).await?;
     assert_eq!(stream.message(PATIENCE).await?.unwrap_or_default()["method"], "notifications/progress");
     drop(stream);
-    wait_until("both notes to be committed", PATIENCE, || async {
-        Ok(stage.notes().await? == ["half answered", "unanswered"])
+    wait_until("all notes to be committed", PATIENCE, || async {
+        Ok(stage.notes().await? == ["half answered", "json alone", "unanswered"])
     })
     .await
 }
@@ -221,6 +227,16 @@ async fn legacy_cancelled_notification_frees_the_backend_within_a_second(world: 
     assert_eq!(stream.message(PATIENCE).await?.unwrap_or_default()["method"], "notifications/progress");
     client.post(cancelled(&json!(9))).await?;
     assert_eq!(stream.message(PATIENCE).await?, None, "a cancelled request is not answered");
+    // One text has many spellings in JSON.
+    let spelled =
+        r#"{"jsonrpc": "2.0", "id": "\u0074en", "method": "tools/call", "params": {"name": "endless"}}"#;
+    let call = tokio::spawn({
+        let client = client.clone();
+        async move { client.post(spelled).await }
+    });
+    stage.await_sleeping(1).await?;
+    client.post(cancelled(&json!("ten"))).await?;
+    assert_eq!(call.await??.text, "", "a cancelled request is not answered");
     // What is unknown, has ended or makes no sense is ignored.
     for id in [json!(7), json!(404), json!(null), json!([7]), json!({"id": 7})] {
         assert_eq!(client.post(cancelled(&id)).await?.status, StatusCode::ACCEPTED, "{id}");
@@ -261,10 +277,16 @@ async fn legacy_cancelled_notification_of_somebody_else_does_nothing(world: &Sha
         window.post(cancelled(&json!(7))).await?;
     }
     assert_eq!(call.await??.tool_text()?, "written");
-    // Where they cannot be told apart, neither is cancelled.
-    let calls = ["one", "two"].map(|body| spawn(&alice, "late_note", json!({"body": body, "seconds": 3})));
-    stage.await_sleeping(2).await?;
-    alice.post(cancelled(&json!(7))).await?;
+    // Where they cannot be told apart, neither is cancelled; nor is the call of a client that does not say which it is.
+    let resource = stage.frontend.resource();
+    let session = NewSession::of("carol").at(&resource).create(&stage.database.auth().await?).await?;
+    let nameless = stage.frontend.mcp(Era::Legacy).with(Door::Bearer, &session.token).id(7);
+    let calls = [(&alice, "one"), (&alice, "two"), (&nameless, "three")]
+        .map(|(client, body)| spawn(client, "late_note", json!({"body": body, "seconds": 3})));
+    stage.await_sleeping(3).await?;
+    for client in [&alice, &nameless] {
+        assert_eq!(client.post(cancelled(&json!(7))).await?.status, StatusCode::ACCEPTED);
+    }
     for call in calls {
         assert_eq!(call.await??.tool_text()?, "written");
     }
@@ -343,4 +365,45 @@ async fn a_call_given_up_while_its_statement_was_prepared_leaves_no_statement(wo
         }
     }
     anyhow::bail!("the statement waited {waited} times")
+}
+
+async fn a_list_that_nobody_waits_for_frees_its_backend(world: &Shared) -> Result<()> {
+    let stage = Stage::set(world).await?;
+    let client = stage.client(Era::Modern, "alice").await?;
+    stage.superuser.batch_execute("BEGIN; LOCK TABLE mcp.tools IN ACCESS EXCLUSIVE MODE").await?;
+    let list = tokio::spawn(async move { client.request("tools/list", json!({})).await });
+    let waiting = async |count: usize| {
+        // Well before its own deadline would end it.
+        wait_until(&format!("{count} lists to wait"), PATIENCE / 3, || async {
+            Ok(stage.backends("wait_event_type = 'Lock'").await?.len() == count)
+        })
+        .await
+    };
+    waiting(1).await?;
+    list.abort();
+    waiting(0).await?;
+    stage.superuser.batch_execute("COMMIT").await?;
+    Ok(())
+}
+
+async fn calls_of_a_server_that_is_told_to_stop(world: &Shared) -> Result<()> {
+    let stage = Stage::set(world).await?;
+    let client = stage.client(Era::Legacy, "alice").await?;
+    let first = stage.frontend.settings().replica()?.set("MCP_SHUTDOWN_GRACE", "600").start().await?;
+    let calls = [1, 2].map(|id| spawn(&client.clone().at(&first.resource()).id(id), "endless", json!({})));
+    stage.await_sleeping(2).await?;
+    let signal = |signal| kill(Pid::from_raw(first.pid()), signal);
+    signal(Signal::SIGINT)?;
+    first.logged("told to stop").await?;
+    // Until its last call has ended, a call may be cancelled from elsewhere.
+    client.post(cancelled(&json!(1))).await?;
+    stage.await_sleeping(1).await?;
+    // A second signal ends what still runs.
+    signal(Signal::SIGTERM)?;
+    let status = tokio::task::block_in_place(|| first.wait(PATIENCE))?;
+    ensure!(status.success(), "ended with {status}");
+    let [cancelled, cut] = calls;
+    assert_eq!(cancelled.await??.text, "");
+    ensure!(cut.await?.is_err(), "the other was answered");
+    Ok(())
 }

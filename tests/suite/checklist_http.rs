@@ -9,11 +9,13 @@ use serde_json::{Value, json};
 use tests::browser::Browser;
 use tests::checkout;
 use tests::cluster::{Cluster, Options, Stop};
-use tests::idp::stub::{Endpoint, Fault};
+use tests::idp::stub::{Endpoint, Fault, StubProvider};
 use tests::ledger;
 use tests::mcp::{Door, Era};
-use tests::session::{NewSession, call_tool};
+use tests::session::{NewSession, call_tool, status};
 use tests::wait::wait_until;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 
 use crate::world::{self, Shared, Trials};
 
@@ -23,6 +25,11 @@ pub fn tests(world: &Shared) -> Trials {
         checklist_44_libraries_that_watch_statements_see_no_secret,
         checklist_45_faults_are_told_in_general_words,
         checklist_54_an_administrator_ends_all_sessions_at_once,
+        answers_are_named_by_the_server_alone,
+        the_admin_listener_is_guarded_as_the_other,
+        logins_of_two_databases_are_not_ready,
+        a_database_that_says_nothing_is_told_in_time,
+        tokens_that_do_not_hold_end_no_session,
     ]
 }
 
@@ -305,5 +312,127 @@ async fn checklist_54_an_administrator_ends_all_sessions_at_once(world: &Shared)
         )
         .await?;
     assert_eq!(logged.get::<_, i64>(0), 1);
+    Ok(())
+}
+
+async fn answers_are_named_by_the_server_alone(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let stub = StubProvider::start().await?;
+    let settings = stub.oidc(world.settings(&database)?).set("MCP_LOG_FORMAT", "text");
+    let frontends = [settings.start().await?, settings.replica()?.start().await?];
+    let http = reqwest::Client::new();
+    let mut names = Vec::new();
+    for frontend in frontends.iter().chain(&frontends) {
+        let request = http.get(format!("{}/auth/session", frontend.url())).header("x-request-id", "mine");
+        // With the cookie's door shut, it is nobody's: a bad token is no reason to take it away.
+        let answer = request.bearer_auth("x").header("cookie", "mcp_session_id=x").send().await?;
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+        ensure!(!answer.headers().contains_key("set-cookie"), "{:?}", answer.headers());
+        let name = answer.headers()["x-request-id"].to_str()?;
+        let (process, _) = name.split_once('-').with_context(|| format!("{name:?} is not ours"))?;
+        names.push((process.to_owned(), name.to_owned()));
+    }
+    let [one, two, three, four] = &names[..] else { anyhow::bail!("{names:?}") };
+    assert_eq!((&one.0, &two.0), (&three.0, &four.0));
+    ensure!(one.0 != two.0 && one.1 != three.1 && two.1 != four.1, "{names:?}");
+    let log = frontends[0].logged(&one.1).await?;
+    ensure!(!log.contains("mine") && !log.contains('\x1b'), "{log}");
+    Ok(())
+}
+
+async fn the_admin_listener_is_guarded_as_the_other(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (frontend, _stub) = world.stubbed(&database).await?;
+    for path in ["/live", "/ready", "/metrics", "/nothing"] {
+        let answer = reqwest::get(format!("{}{path}", frontend.admin_url())).await?;
+        for (name, value) in [("x-content-type-options", "nosniff"), ("cache-control", "no-store")] {
+            assert_eq!(
+                answer.headers().get(name).map(|value| value.as_bytes()),
+                Some(value.as_bytes()),
+                "{path}"
+            );
+        }
+    }
+    // Its connections are few.
+    let address = frontend.admin_url().trim_start_matches("http://").to_owned();
+    let mut held = Vec::new();
+    for _ in 0..65 {
+        held.push(TcpStream::connect(&address).await?);
+    }
+    let mut answer = [0; 12];
+    let last = held.last_mut().context("a connection")?;
+    tokio::time::timeout(Duration::from_secs(20), last.read_exact(&mut answer))
+        .await
+        .context("it is served")??;
+    assert_eq!(&answer, b"HTTP/1.1 503");
+    Ok(())
+}
+
+/// Whether a frontend is ready, and what it says of that.
+async fn ready(frontend: &tests::frontend::Frontend) -> Result<(StatusCode, String)> {
+    let answer = reqwest::get(format!("{}/ready", frontend.admin_url())).await?;
+    Ok((answer.status(), answer.text().await?))
+}
+
+async fn logins_of_two_databases_are_not_ready(world: &Shared) -> Result<()> {
+    let (one, two) = (world.database().await?, world.database().await?);
+    // Another patch of a release that fits.
+    two.superuser()
+        .await?
+        .batch_execute(
+            "ALTER FUNCTION mcp.version() RENAME TO version_here;
+             CREATE FUNCTION mcp.version() RETURNS text LANGUAGE sql AS $$ SELECT mcp.version_here() || '9' $$;
+             GRANT EXECUTE ON FUNCTION mcp.version() TO mcp_auth, mcp_exec",
+        )
+        .await?;
+    let settings = world.settings(&one)?;
+    let elsewhere = two.cluster().url("mcp_frontend_exec", two.name());
+    let stub = StubProvider::start().await?;
+    let frontend = stub.oidc(settings.set("MCP_EXEC_DATABASE_URL", &elsewhere)).start().await?;
+    let (status, text) = ready(&frontend).await?;
+    ensure!(
+        status == StatusCode::SERVICE_UNAVAILABLE && text.contains("different databases"),
+        "{status} {text}"
+    );
+    Ok(())
+}
+
+async fn a_database_that_says_nothing_is_told_in_time(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    // The kernel takes connections before they are accepted.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("postgresql://nobody@{}/none", silent.local_addr()?);
+    let settings = world.settings(&database)?.set("DATABASE_URL", &url).set("MCP_EXEC_DATABASE_URL", &url);
+    // Longer than anybody waits.
+    let settings = settings.set("MCP_REQUEST_TIMEOUT", "600");
+    let frontend = StubProvider::start().await?.oidc(settings).start().await?;
+    let session = NewSession::of("alice").create(&database.auth().await?).await?;
+    let asked = reqwest::Client::new()
+        .get(format!("{}/auth/session", frontend.url()))
+        .bearer_auth(&session.token)
+        .timeout(Duration::from_secs(60));
+    let ((status, text), asked) = tokio::try_join!(ready(&frontend), async { Ok(asked.send().await?) })?;
+    ensure!(status == StatusCode::SERVICE_UNAVAILABLE && text.contains("does not answer"), "{status} {text}");
+    assert_eq!(asked.status(), StatusCode::SERVICE_UNAVAILABLE);
+    Ok(())
+}
+
+async fn tokens_that_do_not_hold_end_no_session(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (frontend, _stub) = world.stubbed(&database).await?;
+    let auth = database.auth().await?;
+    let resource = frontend.resource();
+    let alive = NewSession::of("alice").at(&resource).create(&auth).await?;
+    let revoked = NewSession::of("alice").at(&resource).create(&auth).await?;
+    auth.query_one("SELECT mcp.revoke_session($1)", &[&revoked.token]).await?;
+    let elsewhere = NewSession::of("alice").at("https://other.test/mcp").create(&auth).await?;
+    for token in [&revoked.token, &elsewhere.token] {
+        for path in [format!("/auth/sessions/{}", alive.id), "/auth/sessions".to_owned()] {
+            let request = reqwest::Client::new().delete(format!("{}{path}", frontend.url()));
+            let answer = request.bearer_auth(token).send().await?;
+            assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{path}");
+        }
+    }
+    assert_eq!(status(&auth, &alive.token).await?, "active");
     Ok(())
 }

@@ -24,6 +24,8 @@ pub fn tests(world: &Shared) -> Trials {
         checklist_24_answers_to_equal_ids_never_cross,
         checklist_26_the_body_decides_and_headers_agree,
         checklist_59_what_the_endpoint_does_not_take_does_nothing,
+        tokens_that_do_not_hold_subscribe_to_nothing_and_cancel_nothing,
+        a_notice_that_fails_in_a_batch_is_not_answered,
     ]
 }
 
@@ -259,5 +261,52 @@ async fn checklist_59_what_the_endpoint_does_not_take_does_nothing(world: &Share
     assert_eq!(notes(&database).await?, 0, "none of it had an effect");
     assert_eq!(send(Method::POST, Some("application/json; charset=utf-8"), &add, None).await?, 200);
     assert_eq!(notes(&database).await?, 1, "and what is taken has one");
+    Ok(())
+}
+
+async fn tokens_that_do_not_hold_subscribe_to_nothing_and_cancel_nothing(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let frontend = world.frontend(&database).await?;
+    let auth = database.auth().await?;
+    let revoked = token(&database, &frontend, "alice").await?;
+    auth.query_one("SELECT mcp.revoke_session($1)", &[&revoked]).await?;
+    let elsewhere = NewSession::of("alice").at("https://other.test/mcp").create(&auth).await?.token;
+    let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}});
+    for token in [revoked, elsewhere] {
+        let [modern, legacy] =
+            [Era::Modern, Era::Legacy].map(|era| frontend.mcp(era).with(Door::Bearer, &token));
+        let lists = json!({"notifications": {"toolsListChanged": true}});
+        assert_eq!(modern.open("subscriptions/listen", lists).await?.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(modern.request("tools/list", json!({})).await?.status, StatusCode::UNAUTHORIZED);
+        let legacy = legacy.header("mcp-session-id", "0123456789abcdef");
+        assert_eq!(legacy.post(cancel.to_string()).await?.status, StatusCode::UNAUTHORIZED);
+    }
+    Ok(())
+}
+
+async fn a_notice_that_fails_in_a_batch_is_not_answered(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let frontend = world.frontend(&database).await?;
+    let (superuser, alice) = (database.superuser().await?, token(&database, &frontend, "alice").await?);
+    superuser.batch_execute("BEGIN; LOCK TABLE app.notes IN ACCESS EXCLUSIVE MODE").await?;
+    let client = frontend.mcp(Era::Legacy).with(Door::Bearer, &alice);
+    let batch = tokio::spawn(async move {
+        let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call",
+                          "params": {"name": "add_note", "arguments": {"body": "x"}}});
+        let notice = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+        client.post(json!([call, notice]).to_string()).await
+    });
+    let watcher = database.superuser().await?;
+    wait_until("the call to wait", PATIENCE, || async {
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock'";
+        Ok(watcher.query_one(waits, &[&database.name()]).await?.get::<_, i64>(0) == 1)
+    })
+    .await?;
+    database.auth().await?.query_one("SELECT mcp.revoke_session($1)", &[&alice]).await?;
+    superuser.batch_execute("COMMIT").await?;
+    let answer = batch.await??;
+    let answers = answer.json()?;
+    assert_eq!(answers.as_array().map(Vec::len), Some(1), "{}", answer.text);
+    assert_eq!((&answers[0]["id"], answers[0]["result"].is_object()), (&json!(1), true), "{}", answer.text);
     Ok(())
 }

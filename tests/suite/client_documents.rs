@@ -28,6 +28,7 @@ pub fn tests(world: &Shared) -> Trials {
         checklist_15_addresses_inside_are_not_connected_to,
         checklist_15_redirects_of_a_document_are_not_followed,
         checklist_15_a_document_is_asked_for_without_credentials,
+        what_a_document_says_of_its_client_is_shown_harmlessly,
         checklist_38_documents_with_faults_are_refused_and_not_kept,
         checklist_38_documents_that_come_slowly_are_refused,
         checklist_38_a_certificate_of_an_unknown_authority_is_refused,
@@ -149,7 +150,9 @@ async fn checklist_15_redirects_of_a_document_are_not_followed(world: &Shared) -
 async fn checklist_15_a_document_is_asked_for_without_credentials(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let documents = DocumentServer::start().await?;
-    let frontend = reader(world, &database, &documents).await?;
+    // Nor by way of a proxy, which would resolve the name once more.
+    let settings = documents.trusted_by(world.settings(&database)?).set("HTTPS_PROXY", "http://127.0.0.1:1");
+    let frontend = world.oidc().await?.register(settings).await?.start().await?;
     let id = documents.publish_client("/client.json", &[CALLBACK]);
     let browser = Browser::new();
     browser.sign_in(&frontend.url(), USER).await?;
@@ -161,6 +164,24 @@ async fn checklist_15_a_document_is_asked_for_without_credentials(world: &Shared
     let mut names: Vec<_> = headers.keys().map(|name| name.as_str()).collect();
     names.sort_unstable();
     assert_eq!(names, ["accept", "host", "user-agent"], "the request says nothing of the visitor");
+    Ok(())
+}
+
+async fn what_a_document_says_of_its_client_is_shown_harmlessly(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let documents = DocumentServer::start().await?;
+    let frontend = reader(world, &database, &documents).await?;
+    let mut document = documents.document("/client.json", &[CALLBACK]);
+    document["client_name"] = format!("<img src=x>\u{202e}\u{200b}{}", "Ω".repeat(1000)).into();
+    documents.publish("/client.json", Page::Document(document, Vec::new()));
+    let shown = open(&frontend, &documents.url("/client.json")).await?;
+    assert_asked(&shown, "client")?;
+    for bad in ["<img", "\u{202e}", "\u{200b}", &"Ω".repeat(60)] {
+        ensure!(!shown.text.contains(bad), "{bad:?} in {}", shown.text);
+    }
+    // The name is the client's own word; who publishes it is known.
+    let publisher = format!("Published by</dt><dd><code>127.0.0.1:{}</code>", documents.port());
+    ensure!(shown.text.contains(&publisher), "{}", shown.text);
     Ok(())
 }
 
@@ -201,6 +222,7 @@ fn faulty(documents: &DocumentServer) -> Vec<(&'static str, Page, &'static str)>
         ("/flood", Page::Fault(Fault::Flood), "longer than 5 KB"),
         ("/html", Page::Fault(Fault::Body("text/html", good("/html"))), "Content-Type"),
         ("/text", Page::Fault(Fault::Body("text/plain", good("/text"))), "Content-Type"),
+        ("/image", Page::Fault(Fault::Body("image/x+json", good("/image"))), "Content-Type"),
         ("/500", Page::Fault(Fault::Status(500)), "status 200"),
         ("/404", Page::Fault(Fault::Status(404)), "status 200"),
         ("/201", Page::Fault(Fault::Status(201)), "status 200"),
@@ -273,6 +295,7 @@ async fn checklist_38_a_document_is_kept_as_long_as_it_says(world: &Shared) -> R
     let database = world.database().await?;
     let documents = DocumentServer::start().await?;
     let frontend = reader(world, &database, &documents).await?;
+    let mut asked = 0;
     // What it says, and how often it is asked for when it is needed three times.
     for (path, headers, requests) in [
         ("/silent", vec![], 1),
@@ -287,7 +310,9 @@ async fn checklist_38_a_document_is_kept_as_long_as_it_says(world: &Shared) -> R
             assert_asked(&open(&frontend, &documents.url(path)).await?, path)?;
         }
         assert_eq!(documents.requests(path), requests, "{path}");
+        asked += requests;
     }
+    assert_eq!(documents.connections(), asked, "an address is checked anew for each");
     Ok(())
 }
 

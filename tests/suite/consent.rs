@@ -238,7 +238,7 @@ async fn checklist_34_what_a_client_says_of_itself_is_shown_harmlessly(world: &S
     {
         ensure!(!page.text.contains(bad), "{bad:?} in {}", page.text);
     }
-    ensure!(page.text.contains("client.test"), "it says where it leads: {}", page.text);
+    ensure!(page.text.contains("<code>client.test</code>"), "it says where it leads: {}", page.text);
     assert_eq!(page.form()?.get("state"), Some(state), "and carries what the client sent, unharmed");
     Ok(())
 }

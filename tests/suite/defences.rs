@@ -316,7 +316,7 @@ async fn fault_of_the_server_is_no_result_of_the_tool(world: &Shared) -> Result<
         let statement = format!("DO $$ BEGIN RAISE EXCEPTION 'as it were' USING ERRCODE = '{state}'; END $$");
         json!({"statement": statement})
     };
-    for state in ["40001", "40P01", "53200", "57P01", "58030", "XX000"] {
+    for state in ["40001", "40P01", "53200", "57P01", "58030", "XX000", "08006", "F0000"] {
         let called = call_tool(&stage.exec, &stage.alice.token, "run", raise(state)).await;
         ensure!(sqlstate(called)? == state, "{state}");
     }

@@ -19,6 +19,8 @@ pub fn tests(world: &Shared) -> Trials {
     world::tests![world; demo_runs_twice_and_does_what_the_readme_says, set_up_is_made_of_its_parts]
 }
 
+const LOGINS: [&str; 2] = ["mcp_frontend_auth", "mcp_frontend_exec"];
+
 fn script(name: &str) -> Result<String> {
     let path = checkout::root().join("sql").join(name);
     std::fs::read_to_string(&path).with_context(|| path.display().to_string())
@@ -51,9 +53,24 @@ async fn demo_runs_twice_and_does_what_the_readme_says(world: &Shared) -> Result
     postgres.batch_execute(&serializable).await?;
     let superuser = cluster.superuser(name).await?;
     superuser.batch_execute("CREATE EXTENSION mcp_sessions").await?;
+    // The logins of the suite were made otherwise; here they are to be as the script makes them.
+    for login in LOGINS {
+        superuser
+            .batch_execute(&format!(
+                "ALTER ROLE {login} RESET ALL; REVOKE mcp_auth, mcp_exec, mcp_user FROM {login}"
+            ))
+            .await?;
+    }
     // Another than the logins of the suite have, so that it is the script's that holds.
     let password = uuid::Uuid::new_v4().simple().to_string();
     ledger::record("database password", &password);
+    // A statement that fails is logged, but not this password.
+    let read_only = |value| format!("ALTER DATABASE {name} SET default_transaction_read_only = {value}");
+    postgres.batch_execute(&read_only("on")).await?;
+    let failed = tokio::task::block_in_place(|| psql(&cluster, name, "logins.sql", &password));
+    ensure!(failed.is_err_and(|error| error.to_string().contains("read-only transaction")));
+    postgres.batch_execute(&read_only("off")).await?;
+    ensure!(!std::fs::read_to_string(cluster.log())?.contains(&password));
     for _ in 0..2 {
         for script in ["logins.sql", "demo.sql"] {
             tokio::task::block_in_place(|| psql(&cluster, name, script, &password)).context(script)?;
@@ -61,6 +78,31 @@ async fn demo_runs_twice_and_does_what_the_readme_says(world: &Shared) -> Result
     }
     let impatient = "SELECT count(*) FROM mcp.doctor() WHERE check_name = 'isolation'";
     assert_eq!(superuser.query_one(impatient, &[]).await?.get::<_, i64>(0), 0);
+    let statement = "SELECT concat_ws(' ', s.setrole::regrole, c.item) FROM pg_db_role_setting AS s, unnest(s.setconfig) AS c (item)
+                      WHERE s.setrole <> 0 AND s.setrole::regrole::text = ANY ($1)
+                     UNION ALL
+                     SELECT concat_ws(' ', m.member::regrole, 'in', m.roleid::regrole) FROM pg_auth_members AS m
+                      WHERE m.member::regrole::text = ANY ($1)";
+    let found = superuser.query(statement, &[&&LOGINS[..]]).await?;
+    let found: BTreeSet<String> = found.iter().map(|row| row.get(0)).collect();
+    let mut expected = BTreeSet::from([
+        "mcp_frontend_auth in mcp_auth".to_owned(),
+        "mcp_frontend_auth default_transaction_isolation=read committed".to_owned(),
+        "mcp_frontend_exec in mcp_exec".to_owned(),
+    ]);
+    let mut settings = vec![
+        "log_parameter_max_length=0",
+        "log_parameter_max_length_on_error=0",
+        "auto_explain.log_verbose=off",
+    ];
+    let version = superuser.query_one("SHOW server_version_num", &[]).await?.get::<_, String>(0);
+    if version.parse::<u32>()? >= 160_000 {
+        settings.push("auto_explain.log_parameter_max_length=0");
+    }
+    for login in LOGINS {
+        expected.extend(settings.iter().map(|setting| format!("{login} {setting}")));
+    }
+    assert_eq!(found, expected);
     let url = |login: &str| format!("postgresql://{login}:{password}@127.0.0.1:{}/{name}", cluster.port());
     let stub = StubProvider::start().await?;
     let settings = Settings::new(&suite, world.logs())?

@@ -36,6 +36,9 @@ fn findings(settings: &Settings) -> Result<BTreeSet<Finding>> {
     let found: Vec<Value> = serde_json::from_str(&text)
         .with_context(|| format!("{text}{}", String::from_utf8_lossy(&output.stderr)))?;
     let field = |found: &Value, name: &str| found[name].as_str().unwrap_or_default().to_owned();
+    let rank =
+        |found: &Value| ["error", "warning", "info"].iter().position(|name| found["severity"] == *name);
+    ensure!(found.is_sorted_by_key(rank), "not the worst first: {text}");
     let found: BTreeSet<Finding> = found
         .iter()
         .map(|found| {
@@ -202,6 +205,8 @@ async fn doctor_finds_faults_of_the_settings(world: &Shared) -> Result<()> {
         ensure!(found.3.starts_with(&format!("{name}=")), "{found:?}");
         patient.well(&follow(&planted, &found.3)?)?;
     }
+    // Set to nothing is not set.
+    patient.well(&sound.clone().set("MCP_ADMIN_BIND", ""))?;
     // Everybody may reach what is sent over plain HTTP.
     let bind = format!("0.0.0.0:{}", free_port()?);
     let open = sound
@@ -222,6 +227,10 @@ async fn doctor_finds_faults_of_the_settings(world: &Shared) -> Result<()> {
     let elsewhere = sound.clone().set("MCP_PUBLIC_URL", &format!("http://127.0.0.1:{}", free_port()?));
     let found = patient.only(&elsewhere, "warning", "public_url")?;
     ensure!(found.3.starts_with("curl "), "{found:?}");
+    // Somebody else does.
+    let another = sound.clone().set("MCP_PUBLIC_URL", patient.provider.issuer());
+    let found = patient.only(&another, "warning", "public_url")?;
+    ensure!(found.2.contains("answers status 404"), "{found:?}");
     Ok(())
 }
 
@@ -236,6 +245,7 @@ async fn doctor_finds_faults_of_the_database(world: &Shared) -> Result<()> {
         ("GRANT EXECUTE ON FUNCTION mcp.create_session TO PUBLIC", "function_grants"),
         ("CREATE POLICY open ON app.notes USING (true) WITH CHECK (true)", "policy_constant"),
         ("GRANT SELECT ON mcp.sessions TO PUBLIC", "table_grants"),
+        ("REVOKE EXECUTE ON FUNCTION mcp.doctor() FROM mcp_auth", "database"),
     ] {
         superuser.batch_execute(fault).await?;
         let found = patient.only(sound, "error", check)?;
@@ -361,7 +371,8 @@ async fn doctor_finds_faults_of_the_key_file(world: &Shared) -> Result<()> {
 }
 
 async fn doctor_finds_that_nobody_cleans_up(world: &Shared) -> Result<()> {
-    let cluster = Cluster::start(&Options { preload: false, ..Options::default() }).await?;
+    let options = Options { preload: false, ..Options::default() };
+    let cluster = Cluster::start(&options.set("shared_preload_libraries", "pg_stat_statements")).await?;
     let database = cluster.database().await?;
     // First the library, and with it the setting that says where: each takes a restart.
     for what in ["not preloaded", "mcp.database is not set"] {
@@ -378,6 +389,35 @@ async fn doctor_finds_that_nobody_cleans_up(world: &Shared) -> Result<()> {
         Ok(asked(&database.superuser().await?, "worker").await?.is_empty())
     })
     .await?;
+    // What was loaded before still is.
+    let superuser = database.superuser().await?;
+    let libraries = superuser.query_one("SHOW shared_preload_libraries", &[]).await?.get::<_, String>(0);
+    assert_eq!(libraries, "pg_stat_statements, mcp_sessions");
+
+    // One database has the worker; here is another.
+    superuser.batch_execute(r#"CREATE DATABASE "it's another""#).await?;
+    let other = cluster.superuser("it's another").await?;
+    other.batch_execute("CREATE EXTENSION mcp_sessions").await?;
+    let found = asked(&other, "worker").await?;
+    ensure!(found.len() == 1 && found[0].1.contains("not in it's another"), "{found:?}");
+    other.batch_execute(&found[0].2).await?;
+    let statement =
+        "SELECT setting FROM pg_file_settings WHERE name = 'mcp.database' ORDER BY seqno DESC LIMIT 1";
+    assert_eq!(other.query_one(statement, &[]).await?.get::<_, String>(0), "it's another");
+
+    // A worker that ended, and cannot start again where nobody may connect.
+    let name = database.name();
+    other.batch_execute(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await?;
+    let stop =
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'mcp_sessions cleanup'";
+    other.execute(stop, &[]).await?;
+    tests::wait::wait_until("the worker to be missed", std::time::Duration::from_secs(30), || async {
+        let found = asked(&superuser, "worker").await?;
+        Ok(found.len() == 1 && found[0].1.contains("The worker is not running"))
+    })
+    .await?;
+    let found = asked(&superuser, "worker").await?;
+    superuser.batch_execute(&found[0].2).await.with_context(|| format!("{found:?}"))?;
     world.keep_log(&cluster)?;
     Ok(())
 }

@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use reqwest::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::browser::{Browser, Page};
 use tests::cluster::free_port;
 use tests::database::Database;
 use tests::frontend::Frontend;
 use tests::idp::stub::{Endpoint, Fault, Signing, StubProvider};
+use tests::mcp::{Door, Era};
+use tests::session::note_provider_tokens;
 
 use crate::world::{self, Shared, Trials};
 
@@ -38,6 +40,10 @@ pub fn tests(world: &Shared) -> Trials {
         redirects_of_the_token_endpoint_are_not_followed,
         checklist_15_redirects_of_the_provider_are_not_followed,
         liveness_does_not_depend_on_the_provider,
+        discovery_document_that_is_too_long_is_not_read,
+        lifetimes_beyond_reason_are_none,
+        profile_contradicts_the_id_token_in_nothing,
+        what_workos_says_beside_the_person_is_not_kept,
     ]
 }
 
@@ -134,6 +140,10 @@ async fn token_endpoint_that_answers_garbage_signs_nobody_in(world: &Shared) -> 
     let database = world.database().await?;
     let (frontend, stub) = world.stubbed(&database).await?;
     for (kind, body) in [
+        (
+            "application/json",
+            r#"{"access_token": "a", "id_token": "b", "token_type": "c", "expires_in": "secret-internal-detail"}"#,
+        ),
         ("text/html", "<!doctype html><h1>Maintenance</h1>"),
         ("application/json", ""),
         ("application/json", "{"),
@@ -151,6 +161,11 @@ async fn token_endpoint_that_answers_garbage_signs_nobody_in(world: &Shared) -> 
         ensure!(refused, "{body:?}: {} {}", page.status, page.text);
         assert_nobody(&database, body).await?;
     }
+    // The log tells where it cannot be read, and not what is there.
+    frontend.terminate()?;
+    tokio::task::block_in_place(|| frontend.wait(DEADLINE))?;
+    let log = frontend.log_text();
+    ensure!(log.contains("error in JSON") && !log.contains("secret-internal-detail"), "{log}");
     Ok(())
 }
 
@@ -167,6 +182,8 @@ async fn error_with_status_200_signs_nobody_in(world: &Shared) -> Result<()> {
 async fn discovery_that_fails_is_a_503(world: &Shared) -> Result<()> {
     for fault in [
         Fault::Status(500),
+        Fault::Under(500),
+        Fault::Under(203),
         Fault::Body("text/html", "<h1>hello</h1>".to_owned()),
         Fault::Body("application/json", "{}".to_owned()),
         Fault::Stall,
@@ -220,6 +237,7 @@ async fn checklist_33_discovery_of_another_issuer_is_refused(world: &Shared) -> 
 async fn key_set_that_fails_is_a_503(world: &Shared) -> Result<()> {
     for fault in [
         Fault::Status(500),
+        Fault::Under(500),
         Fault::Body("application/json", r#"{"keys": []}"#.to_owned()),
         Fault::Body("text/html", "<h1>hello</h1>".to_owned()),
         Fault::Stall,
@@ -316,6 +334,8 @@ async fn checklist_13_forged_claims_sign_nobody_in(world: &Shared) -> Result<()>
         claim("sub", json!(12345)),
         claim("sub", json!(null)),
         claim("sub", json!(["alice"])),
+        // What the database cannot keep is the provider's fault, and none of the server's.
+        claim("name", json!("a\0b")),
     ];
     assert_token_refused(world, cases, false).await
 }
@@ -416,7 +436,7 @@ async fn liveness_does_not_depend_on_the_provider(world: &Shared) -> Result<()> 
         stub.fail(endpoint, Fault::Stall);
     }
     // No request of a signed-in user asks the provider anything.
-    let client = frontend.mcp(tests::mcp::Era::Modern).with(tests::mcp::Door::Bearer, &session.token);
+    let client = frontend.mcp(Era::Modern).with(Door::Bearer, &session.token);
     client.call("whoami", json!({})).await?.tool_text()?;
     for url in [
         format!("{}/healthz", frontend.url()),
@@ -426,5 +446,89 @@ async fn liveness_does_not_depend_on_the_provider(world: &Shared) -> Result<()> 
         let status = reqwest::get(&url).await?.status();
         ensure!(status == StatusCode::OK, "{url}: {status}");
     }
+    Ok(())
+}
+
+async fn discovery_document_that_is_too_long_is_not_read(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (frontend, stub) = world.stubbed(&database).await?;
+    for (padding, status) in [(80 << 10, StatusCode::SERVICE_UNAVAILABLE), (40 << 10, StatusCode::FOUND)] {
+        stub.forge_metadata(move |document| {
+            document.insert("padding".to_owned(), json!("x".repeat(padding)));
+        });
+        let page = Browser::new().step(&format!("{}/auth/init", frontend.url())).await?;
+        assert_eq!(page.status, status, "{padding}: {}", page.text);
+    }
+    Ok(())
+}
+
+async fn lifetimes_beyond_reason_are_none(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (frontend, stub) = world.stubbed(&database).await?;
+    let auth = database.auth().await?;
+    for (lifetime, kept) in
+        [(json!(1e300), false), (json!(-1), false), (json!(null), false), (json!(60.5), true)]
+    {
+        let said = lifetime.clone();
+        stub.forge_response(move |answer| {
+            answer.insert("expires_in".to_owned(), said.clone());
+        });
+        let token = Browser::new().sign_in(&frontend.url(), "alice@example.com").await?.token;
+        let data = note_provider_tokens(&auth, &token).await?;
+        ensure!(data["expires_at"].is_string() == kept, "{lifetime}: until {}", data["expires_at"]);
+    }
+    Ok(())
+}
+
+/// The claims of a session, as a tool sees them.
+async fn claims(frontend: &Frontend, token: &str) -> Result<Value> {
+    let answer = frontend.mcp(Era::Modern).with(Door::Bearer, token).call("whoami", json!({})).await?;
+    Ok(serde_json::from_str::<Value>(&answer.tool_text()?)?["claims"].take())
+}
+
+async fn profile_contradicts_the_id_token_in_nothing(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (frontend, stub) = world.stubbed(&database).await?;
+    // The other stub answers what it is told to, which is all that is asked of a userinfo endpoint.
+    let userinfo = StubProvider::start().await?;
+    let endpoint = format!("{}/jwks", userinfo.issuer());
+    let profile = json!({"sub": "alice", "email": "alice@example.com", "name": "of the profile"}).to_string();
+    userinfo.fail(Endpoint::Jwks, Fault::Body("application/json", profile));
+    stub.forge_metadata(move |document| {
+        document.insert("userinfo_endpoint".to_owned(), json!(endpoint));
+    });
+    stub.forge(|claims| {
+        claims.remove("email");
+        claims.insert("name".to_owned(), json!("of the token"));
+    });
+    let token = Browser::new().sign_in(&frontend.url(), "alice").await?.token;
+    let claims = claims(&frontend, &token).await?;
+    assert_eq!((&claims["name"], &claims["email"]), (&json!("of the token"), &json!("alice@example.com")));
+    Ok(())
+}
+
+async fn what_workos_says_beside_the_person_is_not_kept(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let stub = StubProvider::start().await?;
+    let frontend = stub.workos(world.settings(&database)?).start().await?;
+    stub.forge_response(|answer| answer["user"]["metadata"] = json!("of the user"));
+    stub.forge(|claims| {
+        claims.insert("internal".to_owned(), json!("of the token"));
+    });
+    let token = Browser::new().sign_in(&frontend.url(), "alice@example.com").await?.token;
+    let claims = claims(&frontend, &token).await?;
+    let kept: Vec<_> = claims.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+    let known = [
+        "email",
+        "email_verified",
+        "first_name",
+        "last_name",
+        "name",
+        "org_id",
+        "permissions",
+        "role",
+        "sid",
+    ];
+    assert_eq!(kept, known);
     Ok(())
 }

@@ -462,6 +462,8 @@ async fn checklist_59_what_no_endpoint_takes_does_nothing(world: &Shared) -> Res
         }
     }
     ensure!(raw(&frontend, "CONNECT evil.test:443 HTTP/1.1").await? >= 400);
+    // Where nothing is, there is nothing to ask beforehand.
+    assert_eq!(raw(&frontend, "OPTIONS /nothing HTTP/1.1").await?, 404);
     // What a page can send without asking is no request of ours: a form, or text that is JSON inside.
     let add = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "add_note", "arguments": {"body": "x"}}});
     for kind in [

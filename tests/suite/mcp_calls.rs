@@ -16,6 +16,7 @@ pub fn tests(world: &Shared) -> Trials {
         checklist_25_two_credentials_that_differ_are_refused,
         checklist_25_cookie_door_is_shut_unless_opened,
         checklist_40_missing_scope_is_a_403_that_names_it,
+        prompts_and_resources_name_the_scope_they_miss,
         tools_say_what_they_are,
         results_have_the_shape_of_their_type,
         tool_errors_carry_the_message_alone,
@@ -182,6 +183,51 @@ async fn checklist_40_missing_scope_is_a_403_that_names_it(world: &Shared) -> Re
     let (frontend, token) = signed_in(world, &["mcp", "notes:admin"]).await?;
     let answer = frontend.mcp(Era::Modern).with(Door::Bearer, &token).call("privileged", json!({})).await?;
     assert_eq!(answer.tool_text()?, "privileged");
+    Ok(())
+}
+
+async fn prompts_and_resources_name_the_scope_they_miss(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let frontend = world.frontend(&database).await?;
+    database
+        .superuser()
+        .await?
+        .batch_execute(
+            "CREATE FUNCTION app.page(id text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT 'page ' || id $$;
+             SELECT mcp.expose_prompt('app.page(text)', name => 'page', scope => 'pages books'),
+                    mcp.expose_resource('app.page(text)', 'test://page/{id}', scope => 'pages books')",
+        )
+        .await?;
+    let auth = database.auth().await?;
+    let of = |scopes: &'static [&str]| NewSession::of("alice").at(&frontend.resource()).scoped(scopes);
+    let (less, enough) = (of(&["pages"]).create(&auth).await?, of(&["books", "pages"]).create(&auth).await?);
+    let typed = json!({"name": "id", "value": ""});
+    for (method, params, found) in [
+        ("prompts/get", json!({"name": "page", "arguments": {"id": "7"}}), "page 7"),
+        ("resources/read", json!({"uri": "test://page/7"}), "page 7"),
+        (
+            "completion/complete",
+            json!({"ref": {"type": "ref/prompt", "name": "page"}, "argument": typed}),
+            "values",
+        ),
+        (
+            "completion/complete",
+            json!({"ref": {"type": "ref/resource", "uri": "test://page/{id}"}, "argument": typed}),
+            "values",
+        ),
+    ] {
+        for era in [Era::Modern, Era::Legacy] {
+            let client = |token| frontend.mcp(era).with(Door::Bearer, token);
+            let refused = client(&less.token).request(method, params.clone()).await?;
+            assert_eq!(refused.status, StatusCode::FORBIDDEN, "{method}: {}", refused.text);
+            let challenge = refused.header("www-authenticate").unwrap_or_default();
+            ensure!(challenge.contains("error=\"insufficient_scope\""), "{method}: {challenge}");
+            ensure!(challenge.contains("pages") && challenge.contains("books"), "{method}: {challenge}");
+            ensure!(!refused.text.contains(found), "{method}: {}", refused.text);
+            let result = client(&enough.token).request(method, params.clone()).await?.result()?;
+            ensure!(result.to_string().contains(found), "{method}: {result}");
+        }
+    }
     Ok(())
 }
 

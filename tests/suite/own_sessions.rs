@@ -123,6 +123,8 @@ async fn checklist_53_users_see_and_end_their_own_sessions_alone(world: &Shared)
     assert_refused(&url, &mine[1].access, "revoked").await?;
     let again = request(Method::DELETE, format!("/auth/sessions/{one}"), &mine[0]).await?;
     assert_eq!(again.status(), StatusCode::NOT_FOUND);
+    let dead = request(Method::DELETE, "/auth/sessions/x".into(), &mine[1]).await?;
+    assert_eq!(dead.status(), StatusCode::UNAUTHORIZED, "whoever is not signed in is told so first");
     let others: Value = request(Method::DELETE, "/auth/sessions".into(), &mine[0]).await?.json().await?;
     assert_eq!(others["ended"], 1);
     assert_refused(&url, &mine[2].access, "revoked").await?;

@@ -31,6 +31,7 @@ pub fn tests(world: &Shared) -> Trials {
         checklist_53_nobody_ends_the_session_of_somebody_else,
         checklist_53_programs_list_and_end_sessions_as_json,
         when_the_pages_session_ends_the_browser_signs_in_again,
+        a_session_that_somebody_planted_ends_with_the_sign_in,
         a_session_presented_in_a_header_opens_the_page_too,
         a_cookie_that_does_not_hold_is_taken_away,
     ]
@@ -158,6 +159,12 @@ fn set_cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     cookies.filter(|cookie| cookie.contains(name)).map(str::to_owned).next()
 }
 
+/// Whether the browser is told to forget the session that came in a cookie.
+fn is_taken_away(headers: &HeaderMap) -> bool {
+    set_cookie(headers, "mcp_session_id")
+        .is_some_and(|cookie| cookie.starts_with("mcp_session_id=; ") && cookie.contains("; Max-Age=0; "))
+}
+
 /// A session of Alice's for an MCP client, straight through SQL.
 async fn session(world: &Shared, frontend: &Frontend, auth: &tokio_postgres::Client) -> Result<String> {
     let mut session = NewSession::of(USER).at(&frontend.resource());
@@ -200,6 +207,11 @@ async fn checklist_34_no_other_page_can_end_a_session(world: &Shared) -> Result<
         let url = format!("{}?{query}", alice.address);
         alice.http.get(&url).header("accept", "text/html").header("cookie", &alice.cookie).send().await?;
     }
+    assert_eq!(status(&frontend, &token).await?, StatusCode::OK);
+    // A header that is no token is refused, not replaced by the page's cookie.
+    let nothing = [("authorization", "Bearer nothing")];
+    let (answered, text) = alice.post(&[("action", "end_others"), ("token", genuine)], &nothing).await?;
+    assert_eq!(answered, StatusCode::UNAUTHORIZED, "{text}");
     assert_eq!(status(&frontend, &token).await?, StatusCode::OK);
     // What the page itself sends does.
     for bad in [&[("token", genuine)][..], &[("token", genuine), ("action", "end"), ("session", "x")]] {
@@ -257,7 +269,8 @@ async fn checklist_46_57_the_page_is_not_kept_and_its_cookie_opens_nothing_else(
     let row = auth
         .query_one(
             "SELECT resource, scopes, absolute_expires_at - created_at <= '1 hour', \
-                    expires_at - updated_at <= '15 minutes', mcp.session_oauth_data($1) IS NULL \
+                    expires_at - updated_at <= '15 minutes', mcp.session_oauth_data($1) IS NULL, \
+                    claims - 'name' - 'email' = '{}' \
              FROM mcp.lookup_session($1)",
             &[&token],
         )
@@ -266,6 +279,7 @@ async fn checklist_46_57_the_page_is_not_kept_and_its_cookie_opens_nothing_else(
     assert_eq!(row.get::<_, Vec<String>>(1), Vec::<String>::new());
     assert!(row.get::<_, bool>(2) && row.get::<_, bool>(3), "short of life");
     assert!(row.get::<_, bool>(4), "without the provider's tokens");
+    assert!(row.get::<_, bool>(5), "and what it says beside the name");
 
     // And no client's token opens the page.
     let client = session(world, &frontend, &auth).await?;
@@ -388,6 +402,25 @@ async fn when_the_pages_session_ends_the_browser_signs_in_again(world: &Shared) 
     Ok(())
 }
 
+async fn a_session_that_somebody_planted_ends_with_the_sign_in(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let frontend = world.frontend(&database).await?;
+    let mallory = Opened::by(world, &frontend, "mallory@example.com").await?;
+    let browser = Browser::new();
+    let start = browser.html_step(&mallory.address).await?;
+    let provider = start.location()?.context("a way to the provider")?;
+    let callback =
+        browser.sign_in_until(provider.as_str(), USER, |url| url.path() == "/auth/callback").await?;
+    browser.plant(&frontend.url(), &format!("{}; Path=/", mallory.cookie))?;
+    browser.html_step(callback.as_str()).await?;
+    let page = browser.html_step(&mallory.address).await?;
+    assert!(page.text.contains(USER) && !page.text.contains("mallory"), "{}", page.text);
+    let form = [("action", "end_others"), ("token", mallory.form_token()?)];
+    let (answered, text) = mallory.post(&form, &[]).await?;
+    assert_eq!(answered, StatusCode::UNAUTHORIZED, "{text}");
+    Ok(())
+}
+
 async fn a_session_presented_in_a_header_opens_the_page_too(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let frontend = world.oidc().await?.register(world.settings(&database)?.set("MCP_COOKIE_DOOR", "on"));
@@ -421,8 +454,9 @@ async fn a_session_presented_in_a_header_opens_the_page_too(world: &Shared) -> R
         page: page.send().await?.text().await?,
     };
     let form = [("action", "sign_out"), ("token", opened.form_token()?)];
-    let (answered, text) = opened.post(&form, &[]).await?;
-    assert_eq!(answered, StatusCode::OK, "{text}");
+    let signed_out = opened.http.post(&address).header("cookie", &cookie).form(&form).send().await?;
+    assert_eq!(signed_out.status(), StatusCode::OK);
+    assert!(is_taken_away(signed_out.headers()), "{:?}", signed_out.headers());
     assert_eq!(status(&frontend, &token).await?, StatusCode::UNAUTHORIZED);
     assert_eq!(status(&frontend, &other).await?, StatusCode::OK);
     // A credential that does not hold is answered, not replaced by a sign-in.
@@ -444,10 +478,6 @@ async fn a_cookie_that_does_not_hold_is_taken_away(world: &Shared) -> Result<()>
     assert_eq!(database.superuser().await?.execute(expired, &[&token]).await?, 1);
     let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
     let (with_cookie, with_header) = (format!("mcp_session_id={token}"), format!("Bearer {token}"));
-    let taken_away = |headers: &HeaderMap| {
-        set_cookie(headers, "mcp_session_id")
-            .is_some_and(|cookie| cookie.starts_with("mcp_session_id=; ") && cookie.contains("; Max-Age=0; "))
-    };
 
     for (method, path) in [
         (Method::GET, "/auth/session"),
@@ -463,7 +493,7 @@ async fn a_cookie_that_does_not_hold_is_taken_away(world: &Shared) -> Result<()>
         for value in [with_cookie.as_str(), "mcp_session_id=nothing"] {
             let answer = ask("cookie", value).await?;
             assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{path}");
-            assert!(taken_away(answer.headers()), "{method} {path}: {:?}", answer.headers());
+            assert!(is_taken_away(answer.headers()), "{method} {path}: {:?}", answer.headers());
         }
         let answer = ask("authorization", &with_header).await?;
         assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{path}");
@@ -475,7 +505,7 @@ async fn a_cookie_that_does_not_hold_is_taken_away(world: &Shared) -> Result<()>
     for value in [with_cookie.as_str(), "mcp_session_id=nothing"] {
         let answer = http.get(&address).header("accept", "text/html").header("cookie", value).send().await?;
         assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{answer:?}");
-        assert!(taken_away(answer.headers()), "{:?}", answer.headers());
+        assert!(is_taken_away(answer.headers()), "{:?}", answer.headers());
         let location = url::Url::parse(answer.headers()["location"].to_str()?)?;
         for (name, value) in location.query_pairs() {
             if ["state", "nonce"].contains(&&*name) {
@@ -491,10 +521,14 @@ async fn a_cookie_that_does_not_hold_is_taken_away(world: &Shared) -> Result<()>
     let both = format!("{with_cookie}; {}", alice.cookie);
     let answer = http.get(&address).header("accept", "text/html").header("cookie", both).send().await?;
     assert_eq!(answer.status(), StatusCode::OK);
-    assert!(taken_away(answer.headers()), "{:?}", answer.headers());
+    assert!(is_taken_away(answer.headers()), "{:?}", answer.headers());
     let holds = format!("mcp_session_id={live}");
-    let answer = http.get(&address).header("accept", "text/html").header("cookie", holds).send().await?;
+    let answer = http.get(&address).header("accept", "text/html").header("cookie", &holds).send().await?;
     assert_eq!(answer.status(), StatusCode::OK);
     assert!(!answer.headers().contains_key("set-cookie"), "{:?}", answer.headers());
+    // One that held until it signed out is taken away as well.
+    let answer = http.post(format!("{}/auth/logout", frontend.url())).header("cookie", holds).send().await?;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert!(is_taken_away(answer.headers()), "{:?}", answer.headers());
     Ok(())
 }

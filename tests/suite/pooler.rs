@@ -1,11 +1,16 @@
 //! PgBouncer in transaction mode: two users on one connection of the server, and what tools leave in it.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tests::browser::Browser;
+use tests::cluster::SUPERUSER;
 use tests::hygiene::{difference, state_of};
+use tests::idp::stub::StubProvider;
 use tests::mcp::{Door, Era, text_blocks};
 use tests::session::{NewSession, Session};
+use tests::wait::wait_until;
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
@@ -20,6 +25,7 @@ pub fn tests(world: &Shared) -> Trials {
         attack_a12_an_application_behind_pgbouncer,
         attack_a12_frontends_behind_pgbouncer,
         nothing_of_a_tool_reaches_the_next_client_of_a_pooler,
+        statements_that_are_gone_are_prepared_anew,
     ]
 }
 
@@ -165,7 +171,7 @@ async fn enter_and_look(application: Client, session: Session, name: &'static st
 async fn attack_a12_frontends_behind_pgbouncer(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let bouncer = world::pgbouncer(database.cluster(), 1).await?;
-    let stub = tests::idp::stub::StubProvider::start().await?;
+    let stub = StubProvider::start().await?;
     let settings = world
         .settings(&database)?
         .set("DATABASE_URL", &bouncer.url("mcp_frontend_auth", database.name()))
@@ -224,4 +230,44 @@ async fn nothing_of_a_tool_reaches_the_next_client_of_a_pooler(world: &Shared) -
 
 async fn pid_typed(client: &Client) -> Result<i32> {
     Ok(client.query_typed("SELECT pg_backend_pid()", &[]).await?[0].get(0))
+}
+
+async fn statements_that_are_gone_are_prepared_anew(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let bouncer = world::pgbouncer(database.cluster(), 1).await?;
+    let url = |login| bouncer.url(login, database.name());
+    let settings = world
+        .settings(&database)?
+        .set("DATABASE_URL", &url("mcp_frontend_auth"))
+        .set("MCP_EXEC_DATABASE_URL", &url("mcp_frontend_exec"))
+        .set("MCP_POOL_SIZE", "1");
+    let stub = StubProvider::start().await?;
+    let frontend = stub.oidc(settings).start().await?;
+    let token = Browser::new().sign_in(&frontend.url(), "alice@example.com").await?.token;
+    let client = frontend.mcp(Era::Modern).with(Door::Bearer, &token);
+    let exec = bouncer.client("mcp_frontend_exec", database.name()).await?;
+    let console = bouncer.client(SUPERUSER, "pgbouncer").await?;
+    // The pooler goes on with another connection, which knows none of the statements.
+    for _ in 0..3 {
+        client.call("whoami", json!({})).await?.tool_text()?;
+        let before = pid_typed(&exec).await?;
+        console.simple_query("RECONNECT").await?;
+        wait_until("another connection", Duration::from_secs(30), || async {
+            Ok(pid_typed(&exec).await? != before)
+        })
+        .await?;
+    }
+    // An upgrade answers with another type.
+    let ready = async || {
+        let answer = reqwest::get(format!("{}/ready", frontend.admin_url())).await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        ensure!(status.is_success(), "{status} {text}");
+        Ok(())
+    };
+    ready().await?;
+    let upgrade = "ALTER FUNCTION mcp.version() RENAME TO version_of_old;
+                   CREATE FUNCTION mcp.version() RETURNS varchar LANGUAGE sql AS 'SELECT mcp.version_of_old()::varchar';
+                   GRANT EXECUTE ON FUNCTION mcp.version() TO mcp_auth, mcp_exec";
+    database.superuser().await?.batch_execute(upgrade).await?;
+    ready().await
 }

@@ -1,12 +1,18 @@
-//! Two users through one pooled connection, ten thousand calls: no row of the other.
+//! Two users through one pooled connection, ten thousand calls: no row of the other. And the connection itself, where it
+//! is encrypted.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use rcgen::{CertificateParams, KeyPair};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tests::browser::Browser;
+use tests::cluster::{Cluster, Options, give_to_postgres};
+use tests::frontend::Settings;
 use tests::hygiene;
+use tests::idp::stub::StubProvider;
 use tests::mcp::{Answer, Door, Era, McpClient};
 use tests::session::{NewSession, call_tool_unwatched as call_tool};
 use tests::wait::wait_for;
@@ -18,6 +24,7 @@ pub fn tests(world: &Shared) -> Trials {
         two_users_through_one_pooled_connection,
         two_users_through_one_connection_of_an_application,
         ten_thousand_sealed_calls_leave_the_backend_as_it_was,
+        connections_are_encrypted_as_far_as_they_are_told_to,
     ]
 }
 
@@ -176,5 +183,76 @@ async fn ten_thousand_sealed_calls_leave_the_backend_as_it_was(world: &Shared) -
     let left = hygiene::state_of(&exec).await?;
     ensure!(left == json!({}), "ten thousand calls left {left}");
     ensure!(kept < 128 * 1024, "four thousand calls took {kept} bytes and kept them");
+    Ok(())
+}
+
+async fn connections_are_encrypted_as_far_as_they_are_told_to(world: &Shared) -> Result<()> {
+    let directory = tempfile::Builder::new().prefix("mcp-tls-").tempdir()?;
+    give_to_postgres(directory.path())?;
+    let file = |name: &str, text: String| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        give_to_postgres(&path)?;
+        anyhow::Ok(path.display().to_string())
+    };
+    let certificate = |key: &KeyPair| {
+        let named = CertificateParams::new(["127.0.0.1".to_owned()])?;
+        anyhow::Ok(named.self_signed(key)?.pem())
+    };
+    let key = KeyPair::generate()?;
+    let own = file("server.pem", certificate(&key)?)?;
+    let other = file("other.pem", certificate(&KeyPair::generate()?)?)?;
+    let options = Options::default()
+        .set("ssl", "on")
+        .set("ssl_cert_file", &own)
+        .set("ssl_key_file", &file("server.key", key.serialize_pem())?);
+    let encrypting = Cluster::start(&options).await?;
+    let (with, without) = (encrypting.database().await?, world.database().await?);
+    let stub = StubProvider::start().await?;
+    let (ours, others) = (format!("&sslrootcert={own}"), format!("&sslrootcert={other}"));
+    // The certificate names the address alone, and no system trusts it.
+    for (database, host, mode, root, encrypted) in [
+        (&with, "127.0.0.1", "", "", Some(true)),
+        (&with, "127.0.0.1", "sslmode=disable", "", Some(false)),
+        (&with, "127.0.0.1", "sslmode=require", "", Some(true)),
+        (&with, "127.0.0.1", "sslmode=require", &ours, Some(true)),
+        (&with, "127.0.0.1", "sslmode=require", &others, None),
+        (&with, "127.0.0.1", "sslmode=verify-full", "", None),
+        (&with, "127.0.0.1", "sslmode=verify-full", &ours, Some(true)),
+        (&with, "127.0.0.1", "sslmode=verify-full", &others, None),
+        (&with, "localhost", "sslmode=require", "", Some(true)),
+        (&with, "localhost", "sslmode=verify-full", &ours, None),
+        (&without, "127.0.0.1", "", "", Some(false)),
+        (&without, "127.0.0.1", "sslmode=require", "", None),
+        (&without, "127.0.0.1", "sslmode=verify-full", &ours, None),
+    ] {
+        let what = format!("{host} {mode}{root}, a server that encrypts: {}", std::ptr::eq(database, &with));
+        let url = |login| {
+            let url =
+                database.cluster().url(login, database.name()).replace("@127.0.0.1:", &format!("@{host}:"));
+            format!("{url}?{mode}{root}")
+        };
+        let settings = Settings::new(database, world.logs())?
+            .set("DATABASE_URL", &url("mcp_frontend_auth"))
+            .set("MCP_EXEC_DATABASE_URL", &url("mcp_frontend_exec"));
+        let frontend = stub.oidc(settings).start().await?;
+        let ready = reqwest::get(format!("{}/ready", frontend.admin_url())).await?;
+        let (status, text) = (ready.status(), ready.text().await?);
+        ensure!(status.is_success() == encrypted.is_some(), "{what}: {status} {text}");
+        let superuser = database.superuser().await?;
+        let seen = "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+                     WHERE datname = current_database() AND usename LIKE 'mcp_frontend%'";
+        let seen: Vec<bool> = superuser.query(seen, &[]).await?.iter().map(|row| row.get(0)).collect();
+        assert_eq!(seen, Vec::from_iter(encrypted), "{what}");
+        drop(frontend);
+        // Before the next one is looked at.
+        wait_for("its connections to end", PATIENCE, || async {
+            let left = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND usename LIKE 'mcp_frontend%'";
+            Ok(superuser.query(left, &[]).await?.is_empty().then_some(()))
+        })
+        .await?;
+    }
+    world.keep_log(&encrypting)?;
     Ok(())
 }

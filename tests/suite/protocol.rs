@@ -917,6 +917,17 @@ fn l5() -> Vec<Case> {
         batch("2025-03-26")
             .raw(json!([notification("notifications/initialized")]).to_string())
             .gives(Expected::Empty(202)),
+        // What its calls say on their way has no place in it.
+        batch("2025-03-26")
+            .raw(
+                json!([{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params":
+                         {"name": "followed", "_meta": {"progressToken": 1}}}])
+                .to_string(),
+            )
+            .holds("one answer", |answer| {
+                let answers = answer.json().unwrap_or_default();
+                answers.as_array().is_some_and(|all| all.len() == 1) && answers[0]["result"].is_object()
+            }),
         batch("2025-03-26").raw("[]").gives(Expected::Anonymous(400, INVALID_REQUEST)),
         batch("2025-06-18").gives(Expected::Anonymous(400, INVALID_REQUEST)),
         batch(LEGACY).gives(Expected::Anonymous(400, INVALID_REQUEST)),
@@ -928,6 +939,8 @@ fn l6() -> Vec<Case> {
     vec![
         // What another server minted says nothing here: a client that brings it along is not sent away.
         header(legacy("tools/list", json!({})).header("mcp-session-id", "0123456789abcdef")),
+        // Nor is one named but where a client begins.
+        header(legacy("ping", json!({}))),
         header(bare(Method::GET)),
         header(bare(Method::DELETE).header("mcp-session-id", "0123456789abcdef")),
     ]

@@ -138,14 +138,13 @@ async fn checklist_32_issuer_of_the_answer_is_compared(world: &Shared) -> Result
                     // A client that waits for an answer gets one, in our words and under our name.
                     Some(answer) => {
                         ensure!(client.is_answer(&answer) && parameter(&answer, "code").is_none(), "{what}");
-                        ensure!(parameter(&answer, "error").is_some(), "{what}: {answer}");
+                        // Whoever it was that said no, the provider did not.
+                        let told = parameter(&answer, "error");
+                        ensure!(told.as_deref() == Some("temporarily_unavailable"), "{what}: {answer}");
                         ensure!(parameter(&answer, "iss") == Some(frontend.url()), "{what}: {answer}");
                         ensure!(!answer.as_str().contains("EVIL"), "{what}: {answer}");
                     }
-                    None => ensure!(
-                        page.status.is_client_error() || page.status == StatusCode::SERVICE_UNAVAILABLE,
-                        "{what}"
-                    ),
+                    None => ensure!(page.status == StatusCode::SERVICE_UNAVAILABLE, "{what}"),
                 }
             }
         }

@@ -325,5 +325,16 @@ async fn guessing_at_the_page_of_sessions_is_slowed_down(world: &Shared) -> Resu
         let start = limited.ask(path, &Method::GET, &headers[..2]).await?;
         assert_eq!(start.status(), StatusCode::SEE_OTHER);
     }
+    // But not without end: each time a row is kept.
+    let few =
+        limited.frontend.settings().replica()?.set("MCP_LIMIT_SIGN_IN", &FEW.to_string()).start().await?;
+    let limited = Limited { frontend: few, ..limited };
+    let mut begun = 0;
+    while limited.ask(path, &Method::GET, &[("accept", "text/html")]).await?.status() == StatusCode::SEE_OTHER
+    {
+        begun += 1;
+        ensure!(begun < 10 * FEW, "sign-ins are begun for ever");
+    }
+    ensure!(begun >= FEW, "told to wait after {begun}");
     Ok(())
 }

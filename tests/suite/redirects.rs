@@ -253,6 +253,10 @@ async fn parameters_that_cannot_be_kept_are_refused(world: &Shared) -> Result<()
         ensure!(client.is_answer(&answer), "{answer}");
         ensure!(parameter(&answer, "error").is_some(), "{name}: {answer}");
     }
+    // A hint at who signs in that is longer than any address is not passed on.
+    let request = client.request("mcp").set("login_hint", &"a".repeat(321));
+    let provider = request.decide(&browser, "allow").await?.location()?.context("consented")?;
+    assert_eq!(parameter(&provider, "login_hint"), None);
     // Whatever of text a client has in its state comes back as it was.
     for state in ["ä\u{1F600} &=+%20\"'<>", "\u{feff}\u{202e}", "{\"a\": [1]}", &"s".repeat(4000)] {
         let request = client.request("mcp").set("state", state).set("login_hint", "alice@example.com");

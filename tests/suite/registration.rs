@@ -221,17 +221,19 @@ async fn checklist_61_registrations_that_are_none_are_refused(world: &Shared) ->
     assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(clients(&database).await?, 0);
     // What cannot be kept is left out, not choked on.
-    for (name, value) in [
-        ("client_name", json!("a\u{0}b")),
-        ("client_name", json!("\u{0}")),
-        ("client_uri", json!("https://client.test/\u{0}")),
-        ("client_uri", json!("https://client.test/\u{202e}")),
-        ("scope", json!("\u{0}")),
+    for (name, value, kept) in [
+        ("client_name", json!("a\u{0}b"), Some("ab")),
+        ("client_name", json!("\u{0}"), None),
+        ("client_uri", json!("https://client.test/\u{0}"), None),
+        ("client_uri", json!("https://client.test/\u{202e}"), None),
+        ("application_type", json!("<other>"), None),
+        ("scope", json!("\u{0}"), None),
     ] {
         let mut metadata = json!({"redirect_uris": [WEB]});
         metadata[name] = value.clone();
         let reply = register(&frontend.url(), &metadata).await?;
         ensure!(reply.status == StatusCode::CREATED, "{name} {value}: {} {}", reply.status, reply.text);
+        assert_eq!(reply.json()?.get(name).and_then(Value::as_str), kept, "{name} {value}");
     }
     Ok(())
 }

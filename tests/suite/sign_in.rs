@@ -167,6 +167,9 @@ async fn init_answers_programs_and_browsers(world: &Shared) -> Result<()> {
     assert!(query["scope"].split(' ').any(|scope| scope == "openid"));
     assert_eq!(page.headers["cache-control"], "no-store");
     assert_eq!(sessions(&database).await?, 0, "starting a sign-in makes no session");
+    let long = format!("{}/auth/init?login_hint={}", frontend.url(), "a".repeat(321));
+    let target = Browser::new().step(&long).await?.location()?.expect("a redirect has a target");
+    assert_eq!(parameter(&target, "login_hint"), "", "no address is that long");
     Ok(())
 }
 
@@ -183,6 +186,7 @@ async fn callback_shows_people_a_page(world: &Shared) -> Result<()> {
     let token = token.expect("the page shows the session token");
     ledger::record("session token", token);
     assert_eq!(whoami(&frontend, token).await?["subject"], "alice@example.com");
+    assert_eq!(browser.cookie(&frontend.url(), "mcp_session_id")?, None, "the door for cookies is shut");
     Ok(())
 }
 
@@ -366,7 +370,10 @@ async fn provider_refusal_reaches_the_user(world: &Shared) -> Result<()> {
         "what the provider says is escaped or left out: {}",
         page.text
     );
-    Ok(())
+    // Yes and no at once is no answer.
+    let browser = Browser::new();
+    let both = browser.sign_in_to_callback(&frontend.url(), "alice@example.com").await?;
+    assert_refused(&database, &browser.step(&format!("{both}&error=access_denied")).await?).await
 }
 
 async fn session_says_who_and_until_when(world: &Shared) -> Result<()> {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tests::browser::Browser;
 use tests::frontend::Frontend;
-use tests::session::status;
+use tests::idp::stub::StubProvider;
+use tests::session::{NewSession, status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -16,6 +17,7 @@ pub fn tests(world: &Shared) -> Trials {
     world::tests![world;
         checklist_27_no_second_request_is_smuggled_in,
         checklist_27_heads_out_of_bounds_are_refused,
+        bodies_are_bounded_however_they_come,
     ]
 }
 
@@ -226,5 +228,35 @@ async fn checklist_27_heads_out_of_bounds_are_refused(world: &Shared) -> Result<
     let answer = exchange(&frontend, get("/healthz", "").as_bytes()).await?;
     let (head, body) = answer.split_once("\r\n\r\n").context("an answer")?;
     ensure!(head.starts_with("HTTP/1.1 200") && body == "ok\n", "{answer}");
+    Ok(())
+}
+
+async fn bodies_are_bounded_however_they_come(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let settings = world.settings(&database)?.set("MCP_MAX_BODY_BYTES", "4096");
+    let frontend = StubProvider::start().await?.oidc(settings).start().await?;
+    let session = NewSession::of("alice").at(&frontend.resource()).create(&database.auth().await?).await?;
+    let ping = r#"{"jsonrpc": "2.0", "id": 1, "method": "ping"}"#;
+    for (length, expected) in [(4096, 200), (4097, 413)] {
+        let body = format!("{ping:<length$}");
+        let chunks: String = body
+            .as_bytes()
+            .chunks(1000)
+            .map(|chunk| format!("{:x}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk)))
+            .collect();
+        for (lines, body) in [
+            (format!("Content-Length: {length}"), body.clone()),
+            ("Transfer-Encoding: chunked".to_owned(), format!("{chunks}0\r\n\r\n")),
+        ] {
+            let request = format!(
+                "POST /mcp/v1 HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\
+                 Content-Type: application/json\r\n{lines}\r\n\r\n{body}",
+                frontend.url().trim_start_matches("http://"),
+                session.token,
+            );
+            let answer = exchange(&frontend, request.as_bytes()).await?;
+            assert_eq!(statuses(&answer), [expected], "{lines}: {answer}");
+        }
+    }
     Ok(())
 }

@@ -225,6 +225,12 @@ async fn checklist_17_roles_that_were_there_are_checked(world: &Shared) -> Resul
         ensure!(!installed(&superuser).await?, "{made}");
         superuser.batch_execute(undone).await?;
     }
+    // Text of another encoding than UTF8 is not what the library takes it for.
+    superuser
+        .batch_execute("CREATE DATABASE other ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+        .await?;
+    let other = cluster.superuser("other").await?;
+    assert_eq!(sqlstate(other.batch_execute("CREATE EXTENSION mcp_sessions").await)?, "0A000");
     // What an earlier installation left is none of these.
     superuser
         .batch_execute(

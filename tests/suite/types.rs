@@ -508,7 +508,9 @@ async fn defaults_are_told_and_take_hold(world: &Shared) -> Result<()> {
     superuser.batch_execute(TYPES).await?;
     superuser
         .batch_execute(
-            r#"CREATE FUNCTION kinds.defaults(
+            r#"CREATE FUNCTION kinds.twice(integer) RETURNS integer LANGUAGE sql STABLE AS 'SELECT 2 * $1';
+               CREATE FUNCTION kinds.unfit(a smallint DEFAULT 70000, b kinds.short DEFAULT 'long') RETURNS text LANGUAGE sql STABLE AS $$ SELECT a || b $$;
+               CREATE FUNCTION kinds.defaults(
                    flag boolean DEFAULT true, small smallint DEFAULT -3, big bigint DEFAULT 9007199254740993, amount numeric DEFAULT 0.10,
                    word text DEFAULT 'it''s', short kinds.short DEFAULT 'abc', on_day date DEFAULT '2026-01-31',
                    at timestamptz DEFAULT '2026-01-31 12:00:00+00', every interval DEFAULT '1 day', bytes bytea DEFAULT '\x00ff',
@@ -516,11 +518,12 @@ async fn defaults_are_told_and_take_hold(world: &Shared) -> Result<()> {
                    id uuid DEFAULT '0f8fad5b-d9cb-469f-a165-70867728950e', missing text DEFAULT NULL, percent kinds.percent DEFAULT 50,
                    forever date DEFAULT 'infinity', nan numeric DEFAULT 'NaN',
                    enormous numeric DEFAULT 1e400, document_too jsonb DEFAULT '{"a": 1e400}',
-                   today date DEFAULT current_date, total integer DEFAULT 1 + 1, place kinds.point DEFAULT ROW(1, 2)
+                   today date DEFAULT current_date, total integer DEFAULT 1 + 1, place kinds.point DEFAULT ROW(1, 2),
+                   twice integer DEFAULT kinds.twice(4), span kinds.floats DEFAULT '[1,2)'
                ) RETURNS jsonb LANGUAGE sql STABLE AS $$ SELECT to_jsonb(r) FROM (SELECT flag, small, big, amount, word, short, on_day, at, every,
-                   bytes, document, mood, tags, made, id, missing, percent, forever, nan, total, place) AS r $$;
+                   bytes, document, mood, tags, made, id, missing, percent, forever, nan, total, place, twice, span) AS r $$;
                CREATE FUNCTION kinds.strict(a text DEFAULT NULL, b integer DEFAULT 7) RETURNS text LANGUAGE sql STABLE STRICT AS $$ SELECT a || b $$;
-               SELECT mcp.expose_tool('kinds.defaults'::regproc), mcp.expose_tool('kinds.strict'::regproc)"#,
+               SELECT mcp.expose_tool('kinds.defaults'::regproc), mcp.expose_tool('kinds.strict'::regproc), mcp.expose_tool('kinds.unfit'::regproc)"#,
         )
         .await?;
     let (auth, exec) = (database.auth().await?, database.exec().await?);
@@ -548,9 +551,13 @@ async fn defaults_are_told_and_take_hold(world: &Shared) -> Result<()> {
     validator(schema)?.validate(&Value::from(told)).map_err(|error| anyhow::anyhow!("{error}"))?;
     let mut expected = defaults;
     (expected["forever"], expected["nan"], expected["total"]) = (json!("infinity"), json!("NaN"), json!(2));
-    expected["place"] = json!({"x": 1, "y": 2});
+    (expected["place"], expected["twice"], expected["span"]) =
+        (json!({"x": 1, "y": 2}), json!(8), json!("[1,2)"));
     let result = call_tool(&exec, &session.token, "defaults", json!({})).await?;
     assert_eq!(result["structuredContent"], expected, "{result}");
+    // What its own type does not hold is no default to pass.
+    let unfit = tools.input("unfit")?["properties"].to_string();
+    ensure!(!unfit.contains("default"), "{unfit}");
     // NULL is not for a function that is never called with it.
     assert_eq!(
         tools.input("strict")?["properties"],
@@ -615,13 +622,14 @@ async fn nulls_and_variadic(world: &Shared) -> Result<()> {
 async fn checks_of_domains_in_either_order(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let superuser = database.superuser().await?;
-    superuser.batch_execute("CREATE SCHEMA kinds; GRANT USAGE ON SCHEMA kinds TO mcp_user; CREATE COLLATION kinds.insensitive (provider = icu, locale = 'und-u-ks-level2', deterministic = false)").await?;
+    superuser.batch_execute("CREATE SCHEMA kinds; GRANT USAGE ON SCHEMA kinds TO mcp_user; CREATE COLLATION kinds.insensitive (provider = icu, locale = 'und-u-ks-level2', deterministic = false); CREATE FUNCTION kinds.length(text) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 9'").await?;
     let unsaid = "Must fulfil";
     for (at, (base, check, schema)) in [
         ("integer", "100 >= VALUE AND 0 < VALUE", json!({"type": "integer", "minimum": 1, "maximum": 100})),
         ("integer", "VALUE IS NULL OR VALUE = 5", json!({"type": "integer", "minimum": 5, "maximum": 5})),
         ("integer", "VALUE > 0.5", json!({"type": "integer", "minimum": 1, "maximum": i32::MAX})),
         ("integer", "VALUE = ANY (ARRAY[1, 2])", json!({"type": "integer", "enum": [1, 2]})),
+        ("smallint", "VALUE < 100000", json!({"type": "integer", "minimum": i16::MIN, "maximum": i16::MAX})),
         ("float8", "VALUE > -90 AND VALUE <= 90.5", json!({"type": "number", "exclusiveMinimum": -90, "maximum": 90.5})),
         ("numeric(4,1)", "VALUE > 0", json!({"type": "number", "exclusiveMinimum": 0, "maximum": 999.9})),
         ("text", "char_length(VALUE) = 2", json!({"type": "string", "minLength": 2, "maxLength": 2})),
@@ -638,6 +646,7 @@ async fn checks_of_domains_in_either_order(world: &Shared) -> Result<()> {
         ("integer", "VALUE <> 0", json!(unsaid)),
         ("numeric", "VALUE < 0.12345678901234567890", json!(unsaid)),
         ("numeric", "VALUE <> 'NaN'", json!(unsaid)),
+        ("numeric", "VALUE::integer < 5", json!(unsaid)),
         ("real", "VALUE < 0.1", json!(unsaid)),
         ("date", "VALUE > '2000-01-01'", json!(unsaid)),
         ("text", "VALUE ~* 'a'", json!(unsaid)),
@@ -648,8 +657,12 @@ async fn checks_of_domains_in_either_order(world: &Shared) -> Result<()> {
         ("text", "lower(VALUE) = 'a'", json!(unsaid)),
         ("text", "octet_length(VALUE) < 5", json!(unsaid)),
         ("text", "VALUE = 'a' COLLATE kinds.insensitive", json!(unsaid)),
+        ("text", "VALUE = ALL (ARRAY['a', 'b'])", json!(unsaid)),
+        ("text", "VALUE <> ANY (ARRAY['a', 'b'])", json!(unsaid)),
+        ("text", "kinds.length(VALUE) > 5", json!(unsaid)),
         ("char(3)", "VALUE = 'a'", json!(unsaid)),
         ("integer[]", "array_length(VALUE, 1) >= 1", json!(unsaid)),
+        ("integer[]", "array_length(VALUE, 2) <= 3", json!(unsaid)),
         ("integer[][]", "cardinality(VALUE) < 5", json!(unsaid)),
         ("text", "length(VALUE) < (SELECT 5)", Value::Null),
     ]

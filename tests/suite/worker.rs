@@ -64,8 +64,66 @@ async fn worker_leaves_what_has_just_ended(world: &Shared) -> Result<()> {
     // Who calls the function wants them gone at once.
     auth.query_one("SELECT mcp.cleanup_expired_sessions()", &[]).await?;
     assert_eq!(status(&auth, &late.token).await?, "unknown");
+    deletes_batch_after_batch(&superuser).await?;
+    ended_by_an_error_it_is_not_said_to_run(&superuser).await?;
     world.keep_log(&cluster)?;
     Ok(())
+}
+
+/// Sets settings as an operator does while the server runs.
+async fn reload(superuser: &Client, settings: &[(&str, &str)]) -> Result<()> {
+    for (name, value) in settings {
+        superuser.batch_execute(&format!("ALTER SYSTEM SET {name} = '{value}'")).await?;
+    }
+    superuser.batch_execute("SELECT pg_reload_conf()").await?;
+    Ok(())
+}
+
+/// What is more than a batch goes at once, in batches, as the owner of the tables; and the server's statistics tell.
+async fn deletes_batch_after_batch(superuser: &Client) -> Result<()> {
+    // A trigger notes what each statement deletes.
+    superuser
+        .batch_execute(
+            "CREATE TABLE batches (rows bigint, by name);
+             GRANT INSERT ON batches TO PUBLIC;
+             CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+                 BEGIN INSERT INTO public.batches SELECT count(*), current_user FROM gone; RETURN NULL; END $$;
+             CREATE TRIGGER note AFTER DELETE ON mcp.sessions REFERENCING OLD TABLE AS gone
+                 FOR EACH STATEMENT EXECUTE FUNCTION note();
+             SELECT count(*) FROM generate_series(1, 25) AS n, mcp.create_session('https://idp.test', n::text, NULL);
+             SELECT count(mcp.begin_sign_in(repeat('s', 43) || n, repeat('b', 43), '{}')) FROM generate_series(1, 25) AS n;
+             UPDATE mcp.sessions SET created_at = now() - interval '1 day', expires_at = now() - interval '30 min';
+             UPDATE mcp.sign_ins SET expires_at = now()",
+        )
+        .await?;
+    reload(
+        superuser,
+        &[("mcp.cleanup_batch_size", "10"), ("mcp.cleanup_interval", "1h"), ("mcp.retention", "0")],
+    )
+    .await?;
+    let holds = async |statement: &'static str| Ok(superuser.query_one(statement, &[]).await?.get(0));
+    wait_until("the worker to delete three batches", SOON, || {
+        holds("SELECT NOT EXISTS (SELECT FROM mcp.sessions) AND NOT EXISTS (SELECT FROM mcp.sign_ins)")
+    })
+    .await?;
+    let batches =
+        "SELECT array_agg(rows ORDER BY rows DESC), array_agg(DISTINCT by::text) FROM batches WHERE rows > 0";
+    let row = superuser.query_one(batches, &[]).await?;
+    assert_eq!((row.get(0), row.get(1)), (vec![10_i64, 10, 5], vec!["mcp_owner".to_owned()]));
+    reload(superuser, &[("mcp.cleanup_interval", "1")]).await?;
+    wait_until("statistics of the worker", SOON, || {
+        holds("SELECT n_tup_del = 25 FROM pg_stat_all_tables WHERE relid = 'mcp.sign_ins'::regclass")
+    })
+    .await
+}
+
+async fn ended_by_an_error_it_is_not_said_to_run(superuser: &Client) -> Result<()> {
+    superuser.batch_execute("ALTER TABLE mcp.sign_ins RENAME TO elsewhere").await?;
+    wait_until("the worker to fail", SOON, || async {
+        let statement = "SELECT NOT running AND pid IS NULL FROM mcp.worker_status()";
+        Ok(superuser.query_one(statement, &[]).await?.get(0))
+    })
+    .await
 }
 
 async fn worker_outlives_its_extension_and_its_database(world: &Shared) -> Result<()> {
@@ -90,14 +148,13 @@ async fn worker_outlives_its_extension_and_its_database(world: &Shared) -> Resul
         for round in 0..3 {
             superuser.batch_execute("DROP EXTENSION mcp_sessions CASCADE").await?;
             if round > 0 {
-                // It looks for the extension, and finds none.
+                // It looks for the extension, finds none, and goes on.
+                let dropped: String = postgres.query_one("SELECT clock_timestamp()::text", &[]).await?.get(0);
                 let worker =
-                    "SELECT state_change FROM pg_stat_activity WHERE backend_type LIKE 'mcp_sessions%'";
-                let worker = format!("SELECT max(state_change)::text FROM ({worker}) AS w");
-                let before: Option<String> = postgres.query_one(&worker, &[]).await?.get(0);
+                    "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type LIKE 'mcp_sessions%'
+                                 AND state = 'idle' AND state_change > $1::text::timestamptz";
                 wait_until("a pass without the extension", SOON, || async {
-                    let now: Option<String> = postgres.query_one(&worker, &[]).await?.get(0);
-                    Ok(now.is_some() && now != before)
+                    Ok(postgres.query_one(worker, &[&dropped]).await?.get(0))
                 })
                 .await?;
             }

@@ -53,6 +53,8 @@ pub enum Fault {
     Close,
     /// Redirects here.
     Redirect(String),
+    /// Answers well, under this status.
+    Under(u16),
 }
 
 /// Which endpoint a fault is for.
@@ -123,16 +125,18 @@ impl StubProvider {
     /// Starts it on a port of its own, behaving well.
     pub async fn start() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let random = Uuid::new_v4().simple().to_string();
+        ledger::record("client secret", &random);
         let state = Arc::new(State {
             issuer: format!("http://127.0.0.1:{}", listener.local_addr()?.port()),
-            secret: Uuid::new_v4().simple().to_string(),
+            // With letters that a form encodes: so does Basic authentication, and JSON does not.
+            secret: format!("+ /:%{random}"),
             key: KeyPair::generate(KeySize::Rsa2048)?,
             foreign: KeyPair::generate(KeySize::Rsa2048)?,
             script: Mutex::new(Script::well_behaved()),
             codes: Mutex::default(),
             token_requests: Mutex::default(),
         });
-        ledger::record("client secret", &state.secret);
         let task = tokio::spawn(serve(listener, state.clone()));
         Ok(Self { state, task })
     }
@@ -267,23 +271,29 @@ async fn respond(state: Arc<State>, request: Request<Incoming>) -> Result<Answer
     }
     let fault =
         endpoint.and_then(|endpoint| state.script.lock().expect("no panic").faults.get(&endpoint).cloned());
-    if let Some(fault) = fault {
-        return misbehave(fault).await;
-    }
-    Ok(match path.as_str() {
+    let status = match fault {
+        Some(Fault::Under(status)) => Some(status),
+        Some(fault) => return misbehave(fault).await,
+        None => None,
+    };
+    let mut answer = match path.as_str() {
         "/.well-known/openid-configuration" => state.discovery(),
         "/authorize" | "/user_management/authorize" => state.authorize(&query),
         "/token" => state.token(&body, authorization.as_deref()),
         "/user_management/authenticate" => state.authenticate(&body),
         _ if endpoint == Some(Endpoint::Jwks) => json_answer(200, &state.jwks()),
         _ => json_answer(404, &json!({"error": "not_found"})),
-    })
+    };
+    if let Some(status) = status {
+        *answer.status_mut() = StatusCode::from_u16(status).expect("a valid status");
+    }
+    Ok(answer)
 }
 
 pub(crate) async fn misbehave(fault: Fault) -> Result<Answer, Hangup> {
     let html = "<!doctype html><title>Bad Gateway</title><h1>upstream said secret-internal-detail</h1>";
     Ok(match fault {
-        Fault::Status(status) => answer(status, "text/html", html.to_owned()),
+        Fault::Status(status) | Fault::Under(status) => answer(status, "text/html", html.to_owned()),
         Fault::Body(kind, body) => answer(200, kind, body),
         Fault::Stall => std::future::pending().await,
         Fault::Close => return Err(Hangup),
@@ -352,7 +362,8 @@ impl State {
     /// OpenID Connect's token endpoint: client, code, redirect URI and PKCE are checked, as any provider does.
     fn token(&self, body: &[u8], authorization: Option<&str>) -> Answer {
         let form: HashMap<String, String> = url::form_urlencoded::parse(body).into_owned().collect();
-        let basic = format!("Basic {}", STANDARD.encode(format!("{CLIENT_ID}:{}", self.secret)));
+        let secret: String = url::form_urlencoded::byte_serialize(self.secret.as_bytes()).collect();
+        let basic = format!("Basic {}", STANDARD.encode(format!("{CLIENT_ID}:{secret}")));
         let posted = form.get("client_secret") == Some(&self.secret);
         if !posted && authorization != Some(&basic) {
             return json_answer(401, &json!({"error": "invalid_client"}));

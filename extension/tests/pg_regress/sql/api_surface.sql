@@ -10,5 +10,30 @@ SELECT pg_describe_object(classid, objid, 0) COLLATE "C" AS object
 SELECT format('%s(%s) -> %s [%s, parallel %s%s%s]', proname, pg_get_function_arguments(oid), pg_get_function_result(oid),
               provolatile, proparallel, CASE WHEN prosecdef THEN ', definer' END, ', ' || proconfig::text)
   FROM pg_proc WHERE pronamespace = 'mcp'::regnamespace ORDER BY proname COLLATE "C", oid;
--- Settings: who may change them, and to what they are set by default.
-SELECT format('%s = %s%s [%s]', name, boot_val, unit, context) FROM pg_settings WHERE name LIKE 'mcp.%' ORDER BY name COLLATE "C";
+-- What keeps rows whole: keys, references, and what a result has to look like.
+SELECT * FROM (SELECT CASE conrelid WHEN 0 THEN contypid::regtype::text ELSE conrelid::regclass::text END,
+                      pg_get_constraintdef(oid)
+                 FROM pg_constraint WHERE connamespace = 'mcp'::regnamespace AND contype IN ('p', 'u', 'f', 'c'))
+                AS c (whose, what)
+ ORDER BY whose COLLATE "C", what COLLATE "C";
+-- After which commands clients are told that a list may have changed.
+SELECT evtname, evtevent, evtenabled, evttags FROM pg_event_trigger WHERE evtname LIKE 'mcp%';
+-- Settings: who may change them, to what they are set by default, and within which bounds.
+SELECT format('%s = %s%s [%s]', name, boot_val, unit, context) || coalesce(' from ' || min_val || ' to ' || max_val, '') FROM pg_settings
+ WHERE name LIKE 'mcp.%' ORDER BY name COLLATE "C";
+-- The version of a list changes with its entries and with the functions behind them, and with nothing else.
+BEGIN;
+INSERT INTO mcp.tools (name, function, owner) VALUES ('one', 'regress.one', 'regress_owner'), ('two', 'regress.two', 'regress_owner');
+INSERT INTO mcp.resources (uri, template, function, owner, name) VALUES ('x:one', false, 'regress.one', 'regress_owner', 'one');
+INSERT INTO mcp.prompts (name, function, owner) VALUES ('one', 'regress.one', 'regress_owner');
+CREATE TEMPORARY TABLE seen ON COMMIT DROP AS SELECT * FROM mcp.list_versions();
+CREATE VIEW pg_temp.changed AS SELECT list FROM mcp.list_versions() EXCEPT ALL SELECT list FROM seen NATURAL JOIN mcp.list_versions();
+UPDATE mcp.tools SET title = title WHERE name = 'one';
+SELECT * FROM pg_temp.changed;
+UPDATE mcp.tools SET title = 'One' WHERE name = 'one';
+SELECT * FROM pg_temp.changed;
+UPDATE mcp.resources SET title = 'One';
+SELECT * FROM pg_temp.changed ORDER BY 1;
+UPDATE mcp.prompts SET title = 'One';
+SELECT * FROM pg_temp.changed ORDER BY 1;
+ROLLBACK;

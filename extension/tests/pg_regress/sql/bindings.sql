@@ -5,11 +5,12 @@ SET ROLE regress_auth;
 -- A token whose secret is not the one that is stored. Its form and checksum are in order, so that only the comparison
 -- can tell; the row is changed instead of the token.
 SELECT session_id AS id, access_token AS access, refresh_token AS refresh
-  FROM mcp.create_session('bindings', 'ann', '{"a": "b"}', client_id => 'editor', with_refresh => true) \gset
+  FROM mcp.create_session('bindings', 'ann', '{"a": "b"}', client_id => 'editor', resource => 'here', with_refresh => true) \gset
 RESET ROLE;
 CREATE TEMP TABLE kept AS SELECT verifier FROM mcp.sessions WHERE session_id = :'id';
 CREATE TEMP TABLE kept_refresh AS SELECT selector, verifier FROM mcp.refresh_tokens WHERE session_id = :'id';
-UPDATE mcp.sessions SET verifier = set_byte(verifier, 31, get_byte(verifier, 31) # 1) WHERE session_id = :'id';
+UPDATE mcp.sessions SET verifier = set_byte(verifier, 31, get_byte(verifier, 31) # 1), expires_at = now() + interval '1 hour'
+ WHERE session_id = :'id';
 UPDATE mcp.refresh_tokens SET verifier = set_byte(verifier, 31, get_byte(verifier, 31) # 1) WHERE session_id = :'id';
 SET ROLE regress_auth;
 SELECT status, session_id, user_id, subject, expires_at FROM mcp.lookup_session(:'access');
@@ -23,6 +24,7 @@ UPDATE mcp.sessions SET verifier = (SELECT verifier FROM kept) WHERE session_id 
 UPDATE mcp.refresh_tokens AS r SET verifier = k.verifier FROM kept_refresh AS k WHERE r.selector = k.selector;
 SET ROLE regress_auth;
 SELECT status FROM mcp.lookup_session(:'access');
+SELECT status FROM mcp.enter(:'access', 'elsewhere');
 -- An access token ends before its session, and the data with the token.
 RESET ROLE;
 UPDATE mcp.sessions SET access_expires_at = now() WHERE session_id = :'id';
@@ -31,6 +33,10 @@ SELECT status, subject FROM mcp.lookup_session(:'access');
 SELECT status FROM mcp.enter(:'access');
 SELECT mcp.touch_session(:'access') IS NULL AS touch, mcp.session_oauth_data(:'access') IS NULL AS data,
        mcp.set_session_oauth_data(:'access', '{}') AS set_data, mcp.set_session_state(:'access', '{}') IS NULL AS state;
+-- Whoever is not let in keeps no session alive.
+RESET ROLE;
+SELECT expires_at - now() < '61 min' AS as_it_was FROM mcp.sessions WHERE session_id = :'id';
+SET ROLE regress_auth;
 -- Its refresh token goes on, but not beyond the session's absolute end.
 RESET ROLE;
 UPDATE mcp.sessions SET absolute_expires_at = now() + interval '2 hours', expires_at = now() + interval '1 hour' WHERE session_id = :'id';
@@ -52,10 +58,13 @@ SELECT status FROM mcp.lookup_session(:'access_2');
 -- What the successors were computed from is forgotten with the grace, by the next rotation.
 RESET ROLE;
 UPDATE mcp.refresh_tokens SET replaced_at = replaced_at - interval '61 s' WHERE session_id = :'id' AND replaced_at IS NOT NULL;
+UPDATE mcp.sessions SET expires_at = now() + interval '40 s' WHERE session_id = :'id';
 SET ROLE regress_auth;
 SELECT status, access_token AS access_4, refresh_token AS refresh_4 FROM mcp.refresh_session(:'refresh_3', 'editor') \gset
 RESET ROLE;
 SELECT count(*) AS replaced, count(seed) AS seeds FROM mcp.refresh_tokens WHERE session_id = :'id' AND replaced_at IS NOT NULL;
+-- The access token before works no longer than the session would have lived.
+SELECT previous_expires_at - now() <= '40 s' AS as_the_session FROM mcp.sessions WHERE session_id = :'id';
 -- Within the grace the successors come again only while they are the session's: not when its token is another meanwhile.
 UPDATE mcp.sessions SET verifier = sha256('another') WHERE session_id = :'id';
 SET ROLE regress_auth;
@@ -75,6 +84,14 @@ SELECT mcp.set_state('{"a": 1}');
 SELECT mcp.revoke_session(:'access');
 SELECT mcp.set_state('{"a": 2}') IS NULL AS too_late;
 COMMIT;
+SELECT session_id AS id, access_token AS access FROM mcp.create_session('bindings', 'ann', NULL) \gset
+RESET ROLE;
+BEGIN;
+SELECT status FROM mcp.enter(:'access');
+UPDATE mcp.sessions SET expires_at = now() WHERE session_id = :'id';
+SELECT mcp.set_state('{"a": 2}') IS NULL AS too_late;
+COMMIT;
+SET ROLE regress_auth;
 -- Where nothing can be written, tokens are judged all the same: a session that would slide does not.
 SELECT session_id AS id, access_token AS access FROM mcp.create_session('bindings', 'ann', NULL) \gset
 RESET ROLE;
@@ -149,6 +166,19 @@ SELECT mcp.revoke_session_by_id(:'id');
 SELECT consented_scopes IS NULL AS forgotten FROM mcp.find_client(:'client', :'browser_1', 'app.example');
 EXECUTE asked('ben', :'client', 'app.example', '{a}', :'browser_1');
 ROLLBACK;
+-- Whoever ends all sessions but one keeps what was consented to for that one, and withdraws nothing of others.
+BEGIN;
+EXECUTE issue('eve', :'client', 'app.example', '{a}', true, NULL, :'browser_3') \gset
+SELECT status, mcp.end_other_sessions() AS others FROM mcp.enter(:'access');
+SELECT consented_scopes IS NOT NULL AS kept FROM mcp.find_client(:'client', :'browser_1', 'app.example');
+SELECT status FROM mcp.redeem_code(:'code', :'client', 'https://app.example/cb', :'verifier');
+ROLLBACK;
+-- Consent to other scopes adds them to those of before.
+BEGIN;
+EXECUTE issue('ben', :'client', 'app.example', '{d}', true, :'browser_1', :'browser_3') \gset
+SELECT array_agg(scope ORDER BY scope) AS scopes
+  FROM mcp.find_client(:'client', :'browser_3', 'app.example'), unnest(consented_scopes) AS scope;
+ROLLBACK;
 -- More scopes widen the session that the same browser has: if it is still that user's, that client's, of that resource,
 -- and live. Otherwise there is a new one, and nothing happens to the old one.
 SET ROLE regress_auth;
@@ -161,10 +191,21 @@ BEGIN; UPDATE mcp.sessions SET client_id = :'other' WHERE session_id = :'id'; EX
 BEGIN; UPDATE mcp.sessions SET resource = 's' WHERE session_id = :'id'; EXECUTE widened(:'id'); ROLLBACK;
 BEGIN; UPDATE mcp.sessions SET revoked_at = now() WHERE session_id = :'id'; EXECUTE widened(:'id'); ROLLBACK;
 BEGIN; UPDATE mcp.sessions SET expires_at = now() WHERE session_id = :'id'; EXECUTE widened(:'id'); ROLLBACK;
-EXECUTE widened(:'id');
+-- It keeps the scopes that are not asked for anew and the end of its life, and nothing else of before: no narrowed
+-- access, no claims, no token of the provider's.
+UPDATE mcp.sessions SET scopes = '{a,b,d}', claims = '{"email": "old"}', absolute_expires_at = now() + interval '30 min'
+ WHERE session_id = :'id';
+SELECT mcp.set_session_oauth_data(:'access', '{"access_token": "old"}');
+SELECT status, access_token AS narrowed, refresh_token AS refresh_2 FROM mcp.refresh_session(:'refresh', :'client', '{a}') \gset
+SELECT status, session_id = :'id' AS same_session, access_token AS access_2
+  FROM mcp.redeem_code(:'code', :'client', 'https://app.example/cb', :'verifier') \gset
+SELECT :'status', :'same_session';
+SELECT status, scopes, claims, expires_at = absolute_expires_at AS at_the_limit, mcp.session_oauth_data(:'access_2') IS NULL AS nothing
+  FROM mcp.lookup_session(:'access_2');
 -- What the old tokens could open is gone.
 SELECT count(*) AS keys FROM mcp.wrapped_keys WHERE session_id = :'id';
-SELECT status FROM mcp.lookup_session(:'access') UNION ALL SELECT status FROM mcp.refresh_session(:'refresh', :'client');
+SELECT status FROM mcp.lookup_session(:'access') UNION ALL SELECT status FROM mcp.lookup_session(:'narrowed')
+UNION ALL SELECT status FROM mcp.refresh_session(:'refresh', :'client') UNION ALL SELECT status FROM mcp.refresh_session(:'refresh_2', :'client');
 -- Nothing of this is left to the tests that follow.
 DELETE FROM mcp.consents WHERE client_id IN (:'client', :'other');
 DELETE FROM mcp.authorization_codes WHERE client_id = :'client';

@@ -57,7 +57,14 @@ SELECT mcp.session_oauth_data(:'token');
 SELECT mcp.session_oauth_data(:'other');
 DELETE FROM mcp.wrapped_keys WHERE session_id = (SELECT session_id FROM mcp.sessions WHERE subject = 'swap two');
 SELECT mcp.session_oauth_data(:'other');
--- Settings.
+-- Earlier tokens of the same session, in the place of the later ones.
+SELECT session_id AS id, access_token AS token FROM mcp.create_session('i', 'put back', '{"n": 1}') \gset
+CREATE TEMP TABLE earlier AS SELECT ciphertext FROM mcp.sealed_tokens WHERE session_id = :'id';
+SELECT mcp.set_session_oauth_data(:'token', '{"n": 2}'), mcp.session_oauth_data(:'token');
+UPDATE mcp.sealed_tokens SET ciphertext = (SELECT ciphertext FROM earlier) WHERE session_id = :'id';
+SELECT mcp.session_oauth_data(:'token');
+-- Settings, and between what they may be set.
+SELECT name, min_val, max_val, unit FROM pg_settings WHERE name LIKE 'mcp.%' AND min_val IS NOT NULL ORDER BY name COLLATE "C";
 SET mcp.session_ttl = 0;
 SET mcp.refresh_grace = '2 h';
 SET mcp.misspelt = 1;
@@ -72,3 +79,8 @@ SELECT mcp.create_session('i', 's', NULL, ttl => '11 years');
 SELECT mcp.create_session('i', 's', NULL, scopes => '{"a b"}');
 SELECT mcp.create_session('i', 's', NULL, state => jsonb_build_object('a', repeat('x', 70000)));
 SELECT mcp.require_user();
+-- A token in the wrong place is not repeated.
+\set VERBOSITY terse
+SELECT mcp.create_session('i', 's', NULL, scopes => '{"mcps_7n42DGM5 x"}');
+SELECT mcp.register_client('x', '{http://app.example/?token=mcpr_7n42DGM5}');
+SELECT mcp.register_client('x', '{https://app.example/}', 'mcpc_7n42DGM5 x');

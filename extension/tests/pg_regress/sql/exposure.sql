@@ -13,6 +13,9 @@ REVOKE EXECUTE ON FUNCTION exposed.secret() FROM PUBLIC;
 CREATE PROCEDURE exposed.do() LANGUAGE sql AS 'SELECT 1';
 CREATE AGGREGATE exposed.total(integer) (SFUNC = int4pl, STYPE = integer);
 CREATE FUNCTION closed.off() RETURNS text LANGUAGE sql STABLE AS $$ SELECT 'off'::text $$;
+CREATE FUNCTION exposed.twice(word text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT word || word $$;
+CREATE FUNCTION exposed.records() RETURNS TABLE (r record, n integer) LANGUAGE plpgsql STABLE AS 'BEGIN END';
+CREATE FUNCTION exposed.cstrings(a cstring[]) RETURNS integer LANGUAGE sql STABLE AS 'SELECT 1';
 -- Its owner's, and nobody else's.
 SET ROLE regress_nobody;
 SELECT mcp.expose_tool('exposed.greet(text)');
@@ -29,6 +32,8 @@ SELECT mcp.expose_tool('exposed.do()');
 SELECT mcp.expose_tool('exposed.total(integer)');
 SELECT mcp.expose_tool('exposed.unnamed(integer)');
 SELECT mcp.expose_tool('exposed.anything(anyelement)');
+SELECT mcp.expose_tool('exposed.records()');
+SELECT mcp.expose_tool('exposed.cstrings(cstring[])');
 SELECT mcp.expose_tool('exposed.secret()');
 SELECT mcp.expose_tool('closed.off()');
 SELECT mcp.expose_tool('exposed.greet(text)', name => '');
@@ -47,6 +52,16 @@ SELECT mcp.expose_tool('exposed.greet(text)', annotations => '{"readOnlyHint": t
 SELECT mcp.expose_tool('exposed.greet(text)', annotations => '{"destructiveHint": 1}');
 SELECT mcp.expose_tool('exposed.greet(text)', annotations => '[]');
 SELECT mcp.expose_tool('exposed.greet(text)', input_schema => '{"type": "array"}');
+SELECT mcp.expose_tool('exposed.greet(text)', annotations => '{"title": 7}');
+SELECT mcp.expose_tool('exposed.greet(text)', input_schema => '{"type": "object", "properties": []}');
+SELECT mcp.expose_tool('exposed.greet(text)', input_schema => '{"type": "object", "properties": {"name": 7}}');
+SELECT mcp.expose_tool('exposed.greet(text)', input_schema => '{"type": "object", "properties": {"title": {}}}');
+SELECT mcp.expose_tool('exposed.greet(text)',
+       input_schema => '{"type": "object", "properties": {"name": {"type": "number", "x-mcp-header": "Name"}}}');
+SELECT mcp.expose_tool('exposed.greet(text)', input_schema => jsonb_build_object('type', 'object', 'title', repeat('x', 65536)));
+SELECT mcp.expose_tool('exposed.twice(text)', input_schema => '{"type": "object"}');
+SELECT mcp.expose_tool('exposed.greet(text)', output_schema => '{"type": "object"}');
+SELECT mcp.expose_tool('exposed.greet(text)', restricted => NULL);
 -- None of that changed the tool.
 RESET ROLE;
 SELECT name, function, owner, scope, timeout, annotations FROM mcp.tools WHERE function LIKE 'exposed.%' ORDER BY name;
@@ -85,6 +100,22 @@ ALTER FUNCTION exposed.greet(text) OWNER TO regress_owner;
 SET ROLE regress_exec;
 SELECT mcp.call_tool(:'with_scope', 'greet');
 SELECT count(*) FROM mcp.list_tools(:'with_scope') AS tool WHERE tool->>'name' = 'greet';
+-- Nor is it under an owner or in a schema of another name.
+RESET ROLE;
+ALTER SCHEMA exposed RENAME TO renamed;
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'with_scope', 'greet');
+RESET ROLE;
+ALTER SCHEMA renamed RENAME TO exposed;
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'with_scope', 'greet', jsonb_build_object(repeat('n', 65), 'Alice'));
+SELECT mcp.call_tool(:'with_scope', 'greet', '["Alice"]');
+RESET ROLE;
+ALTER ROLE regress_owner RENAME TO regress_renamed;
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'with_scope', 'greet');
+RESET ROLE;
+ALTER ROLE regress_renamed RENAME TO regress_owner;
 -- Another body is another function, from the next call on.
 RESET ROLE;
 CREATE OR REPLACE FUNCTION exposed.greet(name text DEFAULT 'you') RETURNS text LANGUAGE sql AS $$ SELECT 'bye ' || name $$;
@@ -97,6 +128,19 @@ SET ROLE regress_exec;
 SELECT mcp.call_tool(:'with_scope', 'greet');
 RESET ROLE;
 REVOKE pg_read_server_files FROM mcp_user;
+GRANT mcp_exec TO mcp_user;
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'with_scope', 'greet');
+RESET ROLE;
+REVOKE mcp_exec FROM mcp_user;
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'with_scope', 'greet');
+RESET ROLE;
+ALTER ROLE mcp_user REPLICATION;
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'with_scope', 'greet');
+RESET ROLE;
+ALTER ROLE mcp_user NOREPLICATION;
 ALTER ROLE mcp_user BYPASSRLS;
 SET ROLE regress_exec;
 SELECT mcp.call_tool(:'with_scope', 'greet');
@@ -134,13 +178,16 @@ SELECT mcp.expose_tool('exposed.takes(exposed.nested6)');
 SELECT mcp.expose_tool('exposed.returns()');
 SELECT mcp.expose_tool('exposed.grows(exposed.growing)');
 -- Told as far as there is room, now and after a type has grown: the other tools are listed all the same.
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'with_scope', 'grows', '{"v": {"b": null}}');
+RESET ROLE;
 ALTER TYPE exposed.growing ADD ATTRIBUTE b exposed.nested6;
 SET ROLE regress_exec;
 SELECT tool->>'name' AS name, tool @? '$.inputSchema.properties.v.properties.a.properties.a.properties.a.properties.a' AS inner,
        length(tool::text) < 1000000 AS bounded
   FROM mcp.list_tools(:'with_scope') AS tool WHERE tool->>'name' IN ('grows', 'takes', 'returns') ORDER BY 1;
 SELECT mcp.call_tool(:'with_scope', 'takes', '{"v": {"a": {"b": {"c": null}}}}');
-SELECT mcp.call_tool(:'with_scope', 'grows', '{"v": {"a": {"a": "x"}}}');
+SELECT mcp.call_tool(:'with_scope', 'grows', '{"v": {"b": null, "a": {"a": "x"}}}');
 SELECT mcp.call_tool(:'with_scope', 'grows', '{"v": {"a": {"a": 1}}}');
 RESET statement_timeout;
 -- Settings that decide what SQL means are the tool's, whatever its caller has set, and the caller's again afterwards.
@@ -190,6 +237,68 @@ SELECT mcp.withdraw_tool('measure'), mcp.expose_tool('exposed.measure(exposed.co
 SELECT count(*) FROM mcp.doctor() WHERE finding ~ '"mcp"';
 RESET ALL;
 SELECT function FROM mcp.tools WHERE name = 'measure';
+-- Names are quoted. A row type is its columns, a point is no array, and what is called as a result of ours is none.
+CREATE SCHEMA "odd, schema";
+GRANT USAGE ON SCHEMA "odd, schema" TO mcp_user;
+CREATE FUNCTION "odd, schema".path(OUT "it's" text) RETURNS SETOF text LANGUAGE sql STABLE AS $$ SELECT current_setting('search_path') $$;
+CREATE TABLE exposed.things (id integer, gone text, at point);
+ALTER TABLE exposed.things DROP COLUMN gone;
+CREATE FUNCTION exposed.thing(at point) RETURNS exposed.things LANGUAGE sql STABLE AS $$ SELECT 1, at $$;
+CREATE DOMAIN exposed.tool_result AS jsonb;
+CREATE FUNCTION exposed.alike() RETURNS exposed.tool_result LANGUAGE sql STABLE AS $$ SELECT '{"content": 7}'::exposed.tool_result $$;
+-- A domain that rests on one that is never NULL, and one that only PostgreSQL can tell is never NULL.
+CREATE DOMAIN exposed.present AS text NOT NULL;
+CREATE DOMAIN exposed.named AS exposed.present;
+CREATE DOMAIN exposed.filled AS text CHECK (coalesce(VALUE, '') <> '');
+CREATE DOMAIN exposed.above AS numeric CHECK (VALUE > 0);
+CREATE FUNCTION exposed.fill(a exposed.named DEFAULT 'a', b exposed.filled DEFAULT 'b', c exposed.above DEFAULT 1) RETURNS text LANGUAGE sql STABLE
+    AS $$ SELECT a || coalesce(b, 'NULL') $$;
+CREATE FUNCTION exposed.sleep() RETURNS void LANGUAGE sql STABLE AS $$ SELECT pg_sleep(60) $$;
+CREATE FUNCTION exposed.talk() RETURNS text LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM mcp.progress(1); RAISE NOTICE 'noticed'; RETURN 'talked'; END $$;
+CREATE FUNCTION exposed.ask() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM mcp.request_input('{"roots": {"method": "roots/list"}}');
+    RETURN 'answered';
+EXCEPTION WHEN query_canceled THEN
+    RAISE 'failed otherwise';
+END
+$$;
+SELECT mcp.expose_tool('"odd, schema".path()'), mcp.expose_tool('exposed.thing(point)'), mcp.expose_tool('exposed.alike()'),
+       mcp.expose_tool('exposed.fill(exposed.named, exposed.filled, exposed.above)'), mcp.expose_tool('exposed.sleep()'), mcp.expose_tool('exposed.ask()'),
+       mcp.expose_tool('exposed.talk()');
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'with_scope', 'path')->'structuredContent' AS path;
+SELECT tool->'inputSchema'->'properties' AS takes, tool->'outputSchema'->'properties' AS returns
+  FROM mcp.list_tools(:'with_scope') AS tool WHERE tool->>'name' IN ('thing', 'fill') ORDER BY tool->>'name';
+SELECT mcp.call_tool(:'with_scope', 'thing', '{"at": "(1,2)"}')->'structuredContent' AS thing;
+SELECT mcp.call_tool(:'with_scope', 'alike')->'structuredContent' AS alike;
+SELECT mcp.call_tool(:'with_scope', 'fill', '{"b": null}');
+SELECT mcp.call_tool(:'with_scope', 'fill', '{"c": 0}');
+SELECT mcp.call_tool(:'with_scope', 'fill', '{"b": "long"}');
+RESET ROLE;
+ALTER DOMAIN exposed.filled ADD CHECK (length(VALUE) < 3);
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'with_scope', 'fill', '{"b": "long"}');
+-- A transaction has one identity, and what a tool must not do its caller may again.
+SELECT mcp.call_tool(:'with_scope', 'alike') AS one, mcp.call_tool(:'with_scope', 'alike') AS two;
+-- What is said during a call is said to who asked for it.
+SELECT mcp.call_tool(:'with_scope', 'talk', request => '{"notices": "1", "progress": true, "logLevel": "notice"}');
+SELECT mcp.call_tool(:'with_scope', 'talk', request => '{"notices": "2"}');
+SELECT mcp.call_tool(:'with_scope', 'talk', request => '{"progress": true, "logLevel": "notice"}');
+-- A question is one only if the call ends with it; whoever cannot ask is told so.
+SELECT mcp.call_tool(:'with_scope', 'ask', request => '{"capabilities": {"roots": {}}}');
+RESET ROLE;
+SELECT mcp.request_input('{}');
+SELECT mcp.request_input(jsonb_object_agg(n, '{"method": "roots/list"}'::jsonb)) FROM generate_series(1, 33) AS n;
+SELECT mcp.request_input('{"a": {"method": "tools/list"}}');
+SELECT mcp.request_input('{"a": {"method": "roots/list"}}');
+-- What has no timeout of its own has that of the setting.
+SET mcp.tool_timeout = '20ms';
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'with_scope', 'sleep');
+RESET ROLE;
+RESET mcp.tool_timeout;
 SELECT mcp.withdraw_tool('greet'), mcp.withdraw_tool('settings'), mcp.withdraw_tool('greet');
-DROP SCHEMA exposed, closed CASCADE;
+DROP SCHEMA exposed, closed, "odd, schema" CASCADE;
 REVOKE EXECUTE ON FUNCTION mcp.expose_tool, mcp.withdraw_tool FROM regress_owner, regress_nobody;

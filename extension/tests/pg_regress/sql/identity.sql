@@ -69,6 +69,11 @@ SELECT status FROM mcp.enter(:'bob');
 ROLLBACK;
 SELECT mcp.user_id();
 BEGIN;
+SAVEPOINT s;
+ROLLBACK TO s;
+SELECT mcp.user_id();
+COMMIT;
+BEGIN;
 SAVEPOINT outer_one;
 SAVEPOINT inner_one;
 SELECT status FROM mcp.enter(:'alice');
@@ -101,6 +106,15 @@ SELECT current_setting('request.jwt.claims')::jsonb - 'session_id' AS mirrored,
        (current_setting('request.jwt.claims')::jsonb ->> 'sub')::uuid = mcp.user_id() AS same_user;
 COMMIT;
 SELECT coalesce(current_setting('request.jwt.claims', true), '') = '' AS unset;
+-- What a provider claims is not what these policies take for ours, whatever it calls it.
+SELECT access_token AS mallory FROM mcp.create_session('https://idp.example', 'mallory', NULL,
+    claims => '{"role": "service_role", "sub": "0", "iss": "https://other.example", "session_id": "0", "email": "m@example.com"}') \gset
+BEGIN;
+SELECT status FROM mcp.enter(:'mallory');
+SELECT claims ->> 'role' AS role, claims ->> 'iss' AS iss, claims ->> 'email' AS email,
+       claims ->> 'sub' = mcp.user_id()::text AS sub, claims ->> 'session_id' = mcp.session_id()::text AS session_id
+  FROM (SELECT current_setting('request.jwt.claims')::jsonb) AS mirrored(claims);
+COMMIT;
 RESET mcp.supabase_claims;
 -- Two-phase commit would carry work across sessions.
 BEGIN;

@@ -3,7 +3,7 @@
 SET ROLE regress_auth;
 SELECT session_id, user_id, access_token, refresh_token, expires_at, absolute_expires_at
   FROM mcp.create_session('https://idp.example', 'carol', '{"access_token": "upstream-secret", "n": 1.50}',
-      client_id => 'editor', resource => 'https://host/mcp/v1', scopes => '{a,b}', with_refresh => true) \gset
+      client_id => 'editor', resource => 'https://host/mcp/v1', scopes => '{a,b,a}', with_refresh => true) \gset
 SELECT :'access_token' ~ '^mcps_[0-9A-Za-z]{22}_[0-9A-Za-z]{50}$' AS access,
        :'refresh_token' ~ '^mcpr_[0-9A-Za-z]{22}_[0-9A-Za-z]{50}$' AS refresh,
        :'expires_at'::timestamptz - now() BETWEEN '59 min' AND '1 hour' AS access_ends_in_an_hour,
@@ -43,8 +43,16 @@ UPDATE mcp.sessions SET absolute_expires_at = now() + interval '3 hours', expire
  WHERE session_id = :'session_id';
 SET ROLE regress_auth;
 SELECT mcp.touch_session(:'access_token') - now() BETWEEN '2:59' AND '3:01' AS at_the_limit;
+RESET ROLE;
+SELECT xmin AS before FROM mcp.sessions WHERE session_id = :'session_id' \gset
+SET ROLE regress_auth;
+SELECT mcp.touch_session(:'access_token') IS NOT NULL AS touched;
+RESET ROLE;
+SELECT xmin = :'before' AS not_written FROM mcp.sessions WHERE session_id = :'session_id';
+SET ROLE regress_auth;
 -- Refresh: the successor is the same for whoever comes within the grace, and the first token still counts once.
-SELECT status, access_token AS access_2, refresh_token AS refresh_2 FROM mcp.refresh_session(:'refresh_token', 'editor') \gset
+SELECT status, access_token AS access_2, refresh_token AS refresh_2, expires_at FROM mcp.refresh_session(:'refresh_token', 'editor') \gset
+SELECT :'expires_at'::timestamptz - now() BETWEEN '59 min' AND '1 hour' AS access_ends_in_an_hour;
 SELECT status, access_token = :'access_2' AS same_access, refresh_token = :'refresh_2' AS same_refresh
   FROM mcp.refresh_session(:'refresh_token', 'editor');
 SELECT status FROM mcp.refresh_session(:'refresh_2', 'stranger');
@@ -100,6 +108,15 @@ SELECT access_token AS second FROM mcp.create_session('https://idp.example', 'fr
 SELECT access_token AS third FROM mcp.create_session('https://idp.example', 'frank', NULL) \gset
 SELECT status FROM mcp.lookup_session(:'first') UNION ALL SELECT status FROM mcp.lookup_session(:'second')
 UNION ALL SELECT status FROM mcp.lookup_session(:'third');
+-- One that has ended takes no room.
+SELECT access_token AS first FROM mcp.create_session('https://idp.example', 'gwen', NULL) \gset
+SELECT access_token AS second FROM mcp.create_session('https://idp.example', 'gwen', NULL) \gset
+SELECT mcp.revoke_session(:'second');
+SELECT access_token AS third, session_id AS of_third FROM mcp.create_session('https://idp.example', 'gwen', NULL) \gset
+UPDATE mcp.sessions SET expires_at = now() WHERE session_id = :'of_third';
+SELECT access_token AS fourth FROM mcp.create_session('https://idp.example', 'gwen', NULL) \gset
+SELECT status FROM mcp.lookup_session(:'first') UNION ALL SELECT status FROM mcp.lookup_session(:'fourth');
+DELETE FROM mcp.sessions WHERE session_id = :'of_third';
 RESET mcp.max_sessions_per_user;
 -- Idleness and clean-up. A revoked session stays until it would have ended.
 UPDATE mcp.sessions SET expires_at = now() - interval '1 h' WHERE subject = 'erin';
@@ -111,6 +128,11 @@ SELECT mcp.cleanup_expired_sessions(older_than => '2 h') AS too_young, mcp.clean
        mcp.cleanup_expired_sessions(1) AS one, mcp.cleanup_expired_sessions() AS no_more;
 SELECT status FROM mcp.lookup_session(:'erin');
 SELECT count(*) FROM mcp.sessions WHERE subject = 'dave' AND revoked_at IS NOT NULL;
+-- What ended first goes first, of a batch too.
+UPDATE mcp.sessions SET expires_at = now() - interval '1 h' WHERE session_id = :'one';
+UPDATE mcp.sessions SET expires_at = now() - interval '2 h' WHERE session_id = :'two';
+SELECT mcp.cleanup_expired_sessions(1);
+SELECT session_id = :'one' AS later, mcp.cleanup_expired_sessions(1) FROM mcp.sessions WHERE session_id IN (:'one', :'two');
 -- What was sealed is not in clear anywhere.
 SELECT count(*) FROM mcp.sealed_tokens WHERE encode(ciphertext, 'escape') LIKE '%secret%';
 -- Sign-ins under way.

@@ -1,12 +1,16 @@
 -- How much is kept and taken: a little more is refused, and what is refused leaves nothing.
 SET client_min_messages = warning;
 \set VERBOSITY terse
+-- Stored compressed, it is far below the limit.
+CREATE TEMP TABLE compressed AS SELECT jsonb_build_object('a', repeat('x', 17000)) AS large;
+GRANT SELECT ON compressed TO regress_auth;
 SET ROLE regress_auth;
 SELECT count(*) FROM (SELECT FROM mcp.create_session('limits', 'ann', NULL, scopes => ARRAY(SELECT 's' || n FROM generate_series(1, 100) AS n))) AS made;
 SELECT mcp.create_session('limits', 'ann', NULL, scopes => ARRAY(SELECT 's' || n FROM generate_series(1, 101) AS n));
 SELECT mcp.create_session('limits', 'ann', NULL, scopes => ARRAY[repeat('s', 257)]);
 SELECT mcp.create_session('limits', 'ann', NULL, claims => jsonb_build_object('a', repeat('x', 17000)));
 SELECT mcp.create_session('limits', 'ann', NULL, metadata => jsonb_build_object('a', repeat('x', 17000)));
+SELECT mcp.create_session('limits', 'ann', NULL, claims => large) FROM compressed;
 SELECT mcp.create_session('limits', 'ann', jsonb_build_object('a', repeat('x', 300000)));
 SELECT mcp.create_session('limits', 'ann', NULL, client_id => repeat('c', 2049));
 SELECT mcp.begin_sign_in(repeat('m', 43), repeat('b', 43), jsonb_build_object('a', repeat('x', 70000)));
@@ -18,6 +22,9 @@ SELECT mcp.begin_sign_in(repeat('m', 43), repeat('b', 43), '{"nonce": "nnnnnnnnn
 RESET ROLE;
 SELECT count(*) FROM mcp.sign_ins
  WHERE position('mmmmm'::bytea IN state_hash) + position('bbbbb'::bytea IN browser_hash) + position('nnnnn'::bytea IN payload) > 0;
+-- What is stored of a secret is of use for one purpose.
+SELECT mcp.begin_sign_in(repeat('p', 43), repeat('p', 43), '{}') IS NOT NULL AS begun;
+SELECT count(*) FROM mcp.sign_ins WHERE state_hash = browser_hash;
 -- The arguments of a call, whatever the function would make of them.
 CREATE FUNCTION public.regress_length(text text) RETURNS integer LANGUAGE sql STABLE AS 'SELECT length(text)';
 SELECT mcp.expose_tool('public.regress_length(text)', name => 'length');

@@ -29,10 +29,10 @@ SELECT count(*) > 0, bool_and(proowner = 'mcp_owner'::regrole),
        bool_and(proconfig @> '{"search_path=pg_catalog, pg_temp", row_security=on}')
   FROM pg_proc WHERE pronamespace = 'mcp'::regnamespace AND prosecdef;
 -- Views ask for the rights of whoever reads them.
-SELECT relname, reloptions FROM pg_class
+SELECT relname, relowner::regrole, reloptions FROM pg_class
  WHERE relnamespace = 'mcp'::regnamespace AND relkind = 'v' ORDER BY 1;
--- The roles can do nothing by themselves.
-SELECT rolname, rolcanlogin OR rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication AS powerful,
+-- The roles can do nothing by themselves, and what they are made members of does not follow by itself.
+SELECT rolname, rolinherit, rolcanlogin OR rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication AS powerful,
        (SELECT count(*) FROM pg_auth_members WHERE member = r.oid) AS memberships
   FROM pg_roles AS r WHERE rolname LIKE 'mcp\_%' ORDER BY 1;
 \set VERBOSITY sqlstate
@@ -47,6 +47,7 @@ SELECT mcp.create_session('i', 's', NULL);
 SELECT mcp.revoke_session_by_id(gen_random_uuid());
 SELECT mcp.cleanup_expired_sessions();
 SELECT mcp.worker_status();
+SHOW mcp.key_file;
 SET ROLE regress_exec;
 SELECT mcp.enter('x');
 SELECT mcp.create_session('i', 's', NULL);
@@ -71,3 +72,24 @@ SELECT detail IS NOT NULL FROM mcp.worker_status();
 SELECT * FROM mcp.sessions;
 -- Nobody makes anything in our schema.
 SELECT rolname FROM pg_roles WHERE rolname ~ '^(mcp|regress)_' AND has_schema_privilege(rolname, 'mcp', 'CREATE');
+RESET ROLE;
+-- The view of one's own sessions has the live ones of one's own, whatever policies let through.
+BEGIN;
+SELECT access_token FROM mcp.create_session('https://idp.test', 'alice', '{}') \gset
+SELECT session_id AS expired FROM mcp.create_session('https://idp.test', 'alice', '{}') \gset
+SELECT session_id AS revoked FROM mcp.create_session('https://idp.test', 'alice', '{}') \gset
+SELECT FROM mcp.create_session('https://idp.test', 'bob', '{}');
+UPDATE mcp.sessions SET expires_at = clock_timestamp() WHERE session_id = :'expired';
+UPDATE mcp.sessions SET revoked_at = clock_timestamp() WHERE session_id = :'revoked';
+SELECT FROM mcp.enter(:'access_token');
+SELECT count(*) FROM mcp.my_sessions;
+ROLLBACK;
+-- What a database gives everybody by default is not given here.
+BEGIN;
+SET LOCAL client_min_messages = error;
+DROP EXTENSION mcp_sessions CASCADE;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC;
+CREATE EXTENSION mcp_sessions;
+SELECT relname, a.privilege_type FROM pg_class, aclexplode(relacl) AS a
+ WHERE relnamespace = 'mcp'::regnamespace AND relkind IN ('r', 'p', 'v') AND a.grantee = 0;
+ROLLBACK;

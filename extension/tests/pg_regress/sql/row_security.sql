@@ -3,7 +3,7 @@
 \set QUIET on
 SET row_security = off;
 -- As in a restore: functions that follow tools.
-CREATE FUNCTION regress.dumped() RETURNS text LANGUAGE sql AS 'SELECT ''x''';
+CREATE FUNCTION regress.dumped() RETURNS text LANGUAGE sql AS 'SELECT ''x'' || count(*) FROM regress.notes';
 COMMENT ON FUNCTION regress.dumped() IS 'Dumped';
 ALTER FUNCTION regress.dumped() OWNER TO regress_owner;
 SELECT mcp.expose_tool('regress.dumped()');
