@@ -128,6 +128,8 @@ async fn no_credential_is_challenged(world: &Shared) -> Result<()> {
                 !challenge.contains("error="),
                 "RFC 6750: no error where no credential came: {challenge}"
             );
+            // Read by OAuth clients, which know no JSON-RPC.
+            ensure!(!answer.text.contains("jsonrpc"), "{}", answer.text);
         }
     }
     // Nowhere else: not in the query, not in the body.

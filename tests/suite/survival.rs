@@ -402,6 +402,7 @@ async fn wrong_settings_are_all_named_at_once(world: &Shared) -> Result<()> {
         .set("MCP_PUBLIC_URL", "not a url")
         .set("MCP_SESSION_TTL_HOURS", "soon")
         .set("MCP_IDP", "carrier-pigeon")
+        .set("MCP_LOG", "info,hyper=loudly")
         .set("MCP_LOG_FORMAT", "xml")
         .set("OIDC_CLIENT_SECRET", secret)
         .unset("DATABASE_URL");
@@ -409,9 +410,15 @@ async fn wrong_settings_are_all_named_at_once(world: &Shared) -> Result<()> {
     let status = tokio::task::block_in_place(|| frontend.wait(Duration::from_secs(10)))?;
     assert_eq!(status.code(), Some(64), "{}", frontend.log_text());
     let said = frontend.log_text();
-    for name in
-        ["MCP_BIND", "MCP_PUBLIC_URL", "MCP_SESSION_TTL_HOURS", "MCP_IDP", "MCP_LOG_FORMAT", "DATABASE_URL"]
-    {
+    for name in [
+        "MCP_BIND",
+        "MCP_PUBLIC_URL",
+        "MCP_SESSION_TTL_HOURS",
+        "MCP_IDP",
+        "MCP_LOG must",
+        "MCP_LOG_FORMAT",
+        "DATABASE_URL",
+    ] {
         ensure!(said.contains(name), "{name} is not named in:\n{said}");
     }
     ensure!(!said.contains(secret), "a secret is repeated in:\n{said}");

@@ -544,6 +544,7 @@ mod tests {
             (&[], &request("tools/call", r#""name":"x","arguments":null"#), Err((200, INVALID_PARAMS))),
             (&[], &request("tools/call", r#""name":"x","arguments":[]"#), Err((200, INVALID_PARAMS))),
             (&[], &request("tools/call", r#""name":7"#), Err((200, INVALID_PARAMS))),
+            (&[], &request("tools/call", r#""name":"a\u0000""#), Err((200, INVALID_PARAMS))),
             (&[], &request("server/discover", ""), Err((200, METHOD_NOT_FOUND))),
             (&[], &request("resources/list", ""), Ok((Era::Legacy, "list"))),
             (&[], &request("resources/read", r#""uri":"a:b""#), Ok((Era::Legacy, "call"))),
