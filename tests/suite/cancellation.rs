@@ -34,7 +34,6 @@ pub fn tests(world: &Shared) -> Trials {
         legacy_cancelled_notification_of_somebody_else_does_nothing,
         a_call_that_ends_soon_after_it_was_given_up_keeps_its_backend,
         a_call_given_up_while_its_statement_was_prepared_leaves_no_statement,
-        a_list_that_nobody_waits_for_frees_its_backend,
         calls_of_a_server_that_is_told_to_stop,
     ]
 }
@@ -365,25 +364,6 @@ async fn a_call_given_up_while_its_statement_was_prepared_leaves_no_statement(wo
         }
     }
     anyhow::bail!("the statement waited {waited} times")
-}
-
-async fn a_list_that_nobody_waits_for_frees_its_backend(world: &Shared) -> Result<()> {
-    let stage = Stage::set(world).await?;
-    let client = stage.client(Era::Modern, "alice").await?;
-    stage.superuser.batch_execute("BEGIN; LOCK TABLE mcp.tools IN ACCESS EXCLUSIVE MODE").await?;
-    let list = tokio::spawn(async move { client.request("tools/list", json!({})).await });
-    let waiting = async |count: usize| {
-        // Well before its own deadline would end it.
-        wait_until(&format!("{count} lists to wait"), PATIENCE / 3, || async {
-            Ok(stage.backends("wait_event_type = 'Lock'").await?.len() == count)
-        })
-        .await
-    };
-    waiting(1).await?;
-    list.abort();
-    waiting(0).await?;
-    stage.superuser.batch_execute("COMMIT").await?;
-    Ok(())
 }
 
 async fn calls_of_a_server_that_is_told_to_stop(world: &Shared) -> Result<()> {
