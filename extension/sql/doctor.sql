@@ -291,18 +291,16 @@ SELECT 'error', 'table_grants',
        format('REVOKE ALL ON %s FROM %s;', c.oid::regclass,
               CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(g.rolname) END)
   FROM pg_class AS c
+  JOIN own_relations AS r ON r.oid = c.oid
  CROSS JOIN LATERAL aclexplode(c.relacl) AS a
   LEFT JOIN pg_roles AS g ON g.oid = a.grantee
- WHERE c.relnamespace = 'mcp'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm')
+ WHERE c.relkind IN ('r', 'p', 'v', 'm')
    AND a.grantee <> c.relowner
    AND NOT (a.grantee <> 0 AND a.privilege_type = 'SELECT'
             AND (c.relname, g.rolname) IN (
                 ('my_sessions', 'mcp_user'), ('my_sessions', 'mcp_auth'), ('audit_log', 'mcp_user'),
                 ('audit_log', 'mcp_auth'), ('audit_log', 'mcp_monitor'), ('session_statistics', 'mcp_monitor')))
    AND (a.grantee = 0 OR EXISTS (SELECT FROM ours AS o WHERE o.oid = a.grantee))
-   AND EXISTS (SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
-                WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
-                  AND d.refclassid = 'pg_extension'::regclass AND e.extname = 'mcp_sessions')
  GROUP BY c.oid, a.grantee, g.rolname
 
 UNION ALL
