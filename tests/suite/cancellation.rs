@@ -12,7 +12,7 @@ use tests::frontend::Frontend;
 use tests::mcp::{Answer, Door, Era, LEGACY, McpClient};
 use tests::session::NewSession;
 use tests::wait::{wait_for, wait_until};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 
 use crate::world::{self, Shared, Trials};
 
@@ -34,6 +34,7 @@ pub fn tests(world: &Shared) -> Trials {
         legacy_cancelled_notification_of_somebody_else_does_nothing,
         a_call_that_ends_soon_after_it_was_given_up_keeps_its_backend,
         a_call_given_up_while_its_statement_was_prepared_leaves_no_statement,
+        a_list_that_nobody_waits_for_frees_its_backend,
         calls_of_a_server_that_is_told_to_stop,
     ]
 }
@@ -77,15 +78,21 @@ impl<'w> Stage<'w> {
         let sql = format!(
             "SELECT pid FROM pg_stat_activity WHERE datname = $1 AND usename = 'mcp_frontend_exec' AND {condition}"
         );
-        let rows = self.superuser.query(&sql, &[&self.database.name()]).await?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
+        Ok(self.activity(&sql).await?.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// What a query of the statistics says now: in a transaction, which some tests hold open, what was seen first would be
+    /// seen to its end.
+    async fn activity(&self, sql: &str) -> Result<Vec<Row>> {
+        self.superuser.batch_execute("SELECT pg_stat_clear_snapshot()").await?;
+        Ok(self.superuser.query(sql, &[&self.database.name()]).await?)
     }
 
     /// How many tools sleep in this database.
     async fn sleeping(&self) -> Result<i64> {
         let sql = "SELECT count(*) FROM pg_stat_activity
                     WHERE datname = $1 AND usename = 'mcp_frontend_exec' AND wait_event = 'PgSleep'";
-        Ok(self.superuser.query_one(sql, &[&self.database.name()]).await?.get(0))
+        Ok(self.activity(sql).await?[0].get(0))
     }
 
     async fn await_sleeping(&self, count: i64) -> Result<()> {
@@ -364,6 +371,25 @@ async fn a_call_given_up_while_its_statement_was_prepared_leaves_no_statement(wo
         }
     }
     anyhow::bail!("the statement waited {waited} times")
+}
+
+async fn a_list_that_nobody_waits_for_frees_its_backend(world: &Shared) -> Result<()> {
+    let stage = Stage::set(world).await?;
+    let client = stage.client(Era::Modern, "alice").await?;
+    stage.superuser.batch_execute("BEGIN; LOCK TABLE mcp.tools IN ACCESS EXCLUSIVE MODE").await?;
+    let list = tokio::spawn(async move { client.request("tools/list", json!({})).await });
+    let waiting = async |count: usize| {
+        // Well before its own deadline would end it.
+        wait_until(&format!("{count} lists to wait"), PATIENCE / 3, || async {
+            Ok(stage.backends("wait_event_type = 'Lock'").await?.len() == count)
+        })
+        .await
+    };
+    waiting(1).await?;
+    list.abort();
+    waiting(0).await?;
+    stage.superuser.batch_execute("COMMIT").await?;
+    Ok(())
 }
 
 async fn calls_of_a_server_that_is_told_to_stop(world: &Shared) -> Result<()> {
