@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use futures_util::future::try_join_all;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tests::browser::Browser;
@@ -174,13 +175,21 @@ async fn body_that_does_not_come_ends_its_request(world: &Shared) -> Result<()> 
     let settings = world.settings(&database)?.set("MCP_REQUEST_TIMEOUT", "2");
     let frontend = world.oidc().await?.register(settings).await?.start().await?;
     let session = session_at(&frontend, &database).await?;
-    let head = format!(
-        "POST /mcp/v1 HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
-         Content-Length: 100\r\n\r\n{{",
-        session.token
-    );
-    let line = first_line(&mut connect(&frontend, &head).await?).await?;
-    ensure!(line.contains(" 408 "), "{line:?}");
+    let json = format!("Authorization: Bearer {}\r\nContent-Type: application/json", session.token);
+    // All at once: what anybody may send has ten seconds, whatever a request may take.
+    let slow = [
+        ("/mcp/v1", json.as_str()),
+        ("/token", "Content-Type: application/x-www-form-urlencoded"),
+        ("/register", "Content-Type: application/json"),
+    ]
+    .map(async |(path, headers)| {
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: HOST\r\n{headers}\r\nContent-Length: 100\r\n\r\n{{");
+        let line = first_line(&mut connect(&frontend, &head).await?).await?;
+        ensure!(line.contains(" 408 "), "{path}: {line:?}");
+        anyhow::Ok(())
+    });
+    try_join_all(slow).await?;
     Ok(())
 }
 
