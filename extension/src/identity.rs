@@ -30,7 +30,7 @@ struct Identity {
     phase: Phase,
     /// The local transaction it holds for. Ids are never reused in one backend before they wrap after 2^32.
     transaction: pg_sys::LocalTransactionId,
-    /// The subtransaction in which it was armed, or the surviving parent of it.
+    /// The subtransaction in which it was armed.
     subtransaction: pg_sys::SubTransactionId,
     /// When the presented token stops working, however long its session lives, in microseconds since 2000.
     token_ends_at: pg_sys::TimestampTz,
@@ -345,25 +345,19 @@ extern "C-unwind" fn raise_prepare() {
 unsafe extern "C-unwind" fn on_subtransaction(
     event: pg_sys::SubXactEvent::Type,
     subtransaction: pg_sys::SubTransactionId,
-    parent: pg_sys::SubTransactionId,
+    _: pg_sys::SubTransactionId,
     _: *mut std::ffi::c_void,
 ) {
-    use pg_sys::SubXactEvent::*;
+    // Ids grow: an aborting subtransaction with an id not above that of the arming contains it. Released, the arming belongs
+    // to a parent, and whatever contains that is below as well.
     // SAFETY: as in `phase`.
     unsafe {
         let identity = identity();
-        if (*identity).phase != Phase::Armed {
-            return;
-        }
-        match event {
-            SUBXACT_EVENT_COMMIT_SUB if (*identity).subtransaction == subtransaction => {
-                (*identity).subtransaction = parent;
-            }
-            // Ids grow: an aborting subtransaction with an id not above ours contains the arming.
-            SUBXACT_EVENT_ABORT_SUB if subtransaction <= (*identity).subtransaction => {
-                (*identity).phase = Phase::Poisoned;
-            }
-            _ => {}
+        if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB
+            && (*identity).phase == Phase::Armed
+            && subtransaction <= (*identity).subtransaction
+        {
+            (*identity).phase = Phase::Poisoned;
         }
     }
 }

@@ -34,7 +34,7 @@ pub async fn handle<B>(app: &App, request: Request<B>) -> Response<Body> {
         ("GET" | "HEAD", "/metrics") => respond::content(
             StatusCode::OK,
             EXPOSITION,
-            Bytes::from(app.metrics.render(&app.sessions.pools())),
+            Bytes::from(app.metrics.render(&app.sessions.pools(), app.changes.subscribers())),
         ),
         (_, "/live" | "/ready" | "/metrics") => respond::text(StatusCode::METHOD_NOT_ALLOWED, "GET\n"),
         _ => respond::text(StatusCode::NOT_FOUND, "/live, /ready and /metrics are here\n"),

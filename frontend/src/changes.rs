@@ -90,6 +90,11 @@ impl Changes {
         Subscriber { receiver, missed: Vec::new() }
     }
 
+    /// How many subscribe now.
+    pub fn subscribers(&self) -> usize {
+        self.sender.receiver_count()
+    }
+
     fn tell(&self, list: List) {
         // Nobody may be listening.
         let _ = self.sender.send(list);
@@ -130,7 +135,7 @@ impl Changes {
             while let Some(Some(Ok(message))) = messages.next().now_or_never() {
                 changed |= self.heed(&message);
             }
-            if changed && self.sender.receiver_count() > 0 {
+            if changed && self.subscribers() > 0 {
                 // Or the next poll would find the same change and tell of it once more.
                 let mut versions = self.versions.lock().await;
                 *versions = read_versions(sessions).await;
@@ -155,7 +160,7 @@ impl Changes {
         loop {
             time::sleep(POLL).await;
             let mut versions = self.versions.lock().await;
-            if self.sender.receiver_count() == 0 {
+            if self.subscribers() == 0 {
                 *versions = None;
                 continue;
             }

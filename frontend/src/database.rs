@@ -135,11 +135,7 @@ impl Database {
         let pool = Pool::builder(manager)
             .max_size(size)
             .runtime(Runtime::Tokio1)
-            .timeouts(Timeouts {
-                wait: Some(WAIT_FOR_CONNECTION),
-                create: Some(CONNECT),
-                recycle: Some(CONNECT),
-            })
+            .timeouts(Timeouts { wait: Some(WAIT_FOR_CONNECTION), create: Some(CONNECT), recycle: None })
             .build()
             .map_err(std::io::Error::other)?;
         Ok(Self { pool, tls, deadline, prepared, notices, config: target.config.clone() })

@@ -240,6 +240,13 @@ async fn databases(config: &Config) -> io::Result<Vec<Finding>> {
 /// PostgreSQL has no database `pgbouncer`, and says so; PgBouncer has a console of that name.
 fn pooler(setting: &str, answer: &Result<String, DatabaseError>) -> Option<Finding> {
     let upgrade = "apt-get install --only-upgrade pgbouncer && systemctl restart pgbouncer";
+    let untold = match answer {
+        // "not allowed" is PgBouncer's word for a login that may not use its console.
+        Err(DatabaseError::Connect(error)) => chain(error.as_ref()).contains("not allowed"),
+        // It had let the login in: connecting has a shorter deadline of its own.
+        Err(DatabaseError::Deadline) => true,
+        _ => false,
+    };
     match answer {
         Ok(version) => {
             let numbers: Vec<u32> = version
@@ -258,18 +265,12 @@ fn pooler(setting: &str, answer: &Result<String, DatabaseError>) -> Option<Findi
                 )
             })
         }
-        Err(DatabaseError::Connect(error)) => {
-            let reason = chain(error.as_ref());
-            // "not allowed" is PgBouncer's word for a login that may not use its console.
-            reason.contains("not allowed").then(|| {
-                finding(
-                    Severity::Info,
-                    "pooler_version",
-                    format!("{setting} goes through a pooler that does not tell its version to this login."),
-                    "Run `SHOW VERSION` in its console: PgBouncer has to be 1.26.1 or later",
-                )
-            })
-        }
+        Err(_) if untold => Some(finding(
+            Severity::Info,
+            "pooler_version",
+            format!("{setting} goes through a pooler that does not tell its version to this login."),
+            "Run `SHOW VERSION` in its console: PgBouncer has to be 1.26.1 or later",
+        )),
         Err(_) => None,
     }
 }
@@ -462,6 +463,8 @@ mod tests {
         }
         let refused = |text: &str| Err(DatabaseError::Connect(text.into()));
         assert_eq!(pooler("DATABASE_URL", &refused("FATAL: not allowed")).unwrap().severity, Severity::Info);
+        let hung = Err(DatabaseError::Deadline);
+        assert_eq!(pooler("DATABASE_URL", &hung).unwrap().severity, Severity::Info);
         assert_eq!(pooler("DATABASE_URL", &refused("FATAL: database \"pgbouncer\" does not exist")), None);
     }
 

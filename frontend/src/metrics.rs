@@ -45,6 +45,7 @@ pub struct Metrics {
     durations: Family<RouteLabels, Histogram>,
     faults: Family<FaultLabels, Counter>,
     pools: Family<PoolLabels, Gauge>,
+    subscriptions: Gauge<i64>,
     /// Open connections to the public listener.
     pub connections: Gauge<i64>,
     /// Connections turned away because there were too many.
@@ -69,11 +70,13 @@ impl Metrics {
         registry.register("faults", "Requests that failed, by whose fault it was", faults.clone());
         let pools = Family::default();
         registry.register("database_connections", "Connections of the pools", pools.clone());
+        let subscriptions = Gauge::default();
+        registry.register("subscriptions", "Open subscriptions to changes of lists", subscriptions.clone());
         let connections = Gauge::default();
         registry.register("http_connections", "Open connections", connections.clone());
         let turned_away = Counter::default();
         registry.register("http_connections_turned_away", "Connections over the limit", turned_away.clone());
-        Self { registry, requests, durations, faults, pools, connections, turned_away }
+        Self { registry, requests, durations, faults, pools, subscriptions, connections, turned_away }
     }
 
     pub fn answered(&self, route: &'static str, status: u16, elapsed: Duration) {
@@ -85,16 +88,17 @@ impl Metrics {
         self.faults.get_or_create(&FaultLabels { kind: kind.as_str(), code }).inc();
     }
 
-    /// The text exposition, with the pools as they are now.
-    pub fn render(&self, pools: &[(&'static str, PoolStatus)]) -> String {
+    /// The text exposition, with the pools and subscriptions as they are now.
+    pub fn render(&self, pools: &[(&'static str, PoolStatus)], subscriptions: usize) -> String {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         for (role, status) in pools {
             for (state, count) in
                 [("open", status.size), ("idle", status.idle), ("waited_for", status.waiting)]
             {
-                let count = i64::try_from(count).unwrap_or(i64::MAX);
-                self.pools.get_or_create(&PoolLabels { role, state }).set(count);
+                self.pools.get_or_create(&PoolLabels { role, state }).set(number(count));
             }
         }
+        self.subscriptions.set(number(subscriptions));
         let mut out = String::new();
         if let Err(error) = text::encode(&mut out, &self.registry) {
             let _ = writeln!(out, "# {error}");
@@ -112,11 +116,12 @@ mod tests {
         let metrics = Metrics::new();
         metrics.answered("mcp", 200, Duration::from_millis(3));
         metrics.failed(Kind::Database, "database_unavailable");
-        let text = metrics.render(&[("auth", PoolStatus { size: 3, idle: 2, waiting: 1 })]);
+        let text = metrics.render(&[("auth", PoolStatus { size: 3, idle: 2, waiting: 1 })], 4);
         for line in [
             r#"mcp_frontend_http_requests_total{route="mcp",status="200"} 1"#,
             r#"mcp_frontend_faults_total{kind="database",code="database_unavailable"} 1"#,
             r#"mcp_frontend_database_connections{role="auth",state="idle"} 2"#,
+            "mcp_frontend_subscriptions 4",
             "# EOF",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

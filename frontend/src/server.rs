@@ -24,15 +24,14 @@ use crate::{app::Peer, metrics::Metrics, respond::Body};
 /// How long a connection may stay idle, or take to send one request head. Longer than the minute that
 /// proxies keep idle connections for, so that it is they who close them.
 const HEAD: Duration = Duration::from_secs(75);
-/// The largest request head, in bytes: identity providers fill headers with tokens of many kilobytes.
+/// A request head that has not ended by then, in bytes, is refused; what was read last may lie beyond. Identity providers
+/// fill headers with tokens of many kilobytes.
 const LARGEST_HEAD: usize = 64 << 10;
 /// How long a client may take to read anything of an answer that is under way. Nothing is under way of a subscription that
 /// is silent.
 const WRITE: Duration = Duration::from_secs(60);
 /// A pause after a failed accept: out of file descriptors, trying again at once only burns the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long a connection over the limit may take to read that it is one.
-const TURN_AWAY: Duration = Duration::from_secs(1);
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
                           Content-Type: application/json\r\nContent-Length: 67\r\n\r\n\
                           {\"error\":\"overloaded\",\"error_description\":\"Too many connections.\"}\n";
@@ -139,13 +138,12 @@ where
         .serve_connection(TokioIo::new(Box::pin(stream)), service)
 }
 
+/// Nobody is waited for: so short an answer fits into the socket's buffer.
 async fn turn_away(mut stream: TcpStream) {
-    // Whoever does not read it learns by the connection's end.
-    let _ = time::timeout(TURN_AWAY, async {
-        stream.write_all(TOO_MANY).await?;
-        stream.shutdown().await
-    })
-    .await;
+    // Whoever has gone does not read it.
+    if stream.write_all(TOO_MANY).await.is_ok() {
+        let _ = stream.shutdown().await;
+    }
 }
 
 #[cfg(test)]

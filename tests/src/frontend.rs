@@ -116,9 +116,14 @@ impl Settings {
         Ok(frontend)
     }
 
-    /// Starts it with `stderr` in place of the file that its log is kept in, and waits until it serves.
+    /// Starts it with `stderr` in place of the file that its log is kept in, without waiting for anything.
+    pub fn spawn_logging_to(&self, stderr: Stdio) -> Result<Frontend> {
+        self.spawn_with(Some(stderr))
+    }
+
+    /// The same, and waits until it serves.
     pub async fn start_logging_to(&self, stderr: Stdio) -> Result<Frontend> {
-        let frontend = self.spawn_with(Some(stderr))?;
+        let frontend = self.spawn_logging_to(stderr)?;
         frontend.await_serving().await?;
         Ok(frontend)
     }

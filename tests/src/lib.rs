@@ -25,6 +25,7 @@ pub mod round_robin;
 pub mod session;
 pub mod site;
 pub mod sqlsmith;
+pub mod standstill;
 pub mod tap;
 pub mod tools;
 pub mod wait;

@@ -66,6 +66,11 @@ impl PgBouncer {
         Ok(bouncer)
     }
 
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// A connection of `login` through it. Only unnamed statements work: the next transaction may run elsewhere.
     pub async fn client(&self, login: &str, database: &str) -> Result<Client> {
         let mut config = Config::new();

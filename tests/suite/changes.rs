@@ -167,6 +167,8 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("resources", "SELECT mcp.withdraw_resource('test://greeting')"),
     ("tools", "DROP FUNCTION app.greet()"),
     ("tools", "SELECT mcp.withdraw_tool('greet')"),
+    // Not the list that it was at the beginning, which would hide a change from whoever compares with that.
+    ("tools", "COMMENT ON FUNCTION app.whoami() IS 'Who is it?'"),
 ];
 
 async fn t19_changes_of_functions_reach_every_replica_at_once(world: &Shared) -> Result<()> {

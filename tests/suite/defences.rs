@@ -39,6 +39,7 @@ pub fn tests(world: &Shared) -> Trials {
         tool_that_is_not_restricted_acts_as_nobody_else_either,
         detail_of_an_error_stays_in_the_server,
         savepoint_that_is_released_keeps_the_identity_lost_with_its_parent,
+        database_of_another_encoding_is_refused,
     ]
 }
 
@@ -384,6 +385,20 @@ async fn savepoint_that_is_released_keeps_the_identity_lost_with_its_parent(worl
     let read = sqlstate(auth.query_one("SELECT mcp.user_id()", &[]).await)?;
     ensure!(read == "25000", "the arming was taken back: {read}");
     auth.batch_execute("ROLLBACK").await?;
+    Ok(())
+}
+
+async fn database_of_another_encoding_is_refused(world: &Shared) -> Result<()> {
+    let cluster = world.cluster().await?;
+    let postgres = cluster.superuser("postgres").await?;
+    let create = "CREATE DATABASE western ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0";
+    postgres.batch_execute(create).await?;
+    let created = cluster.superuser("western").await?.batch_execute("CREATE EXTENSION mcp_sessions").await;
+    let error = created.err().context("it was made")?;
+    let said = error.as_db_error().context("an error of the server")?;
+    ensure!(said.code().code() == "0A000" && said.message().contains("UTF8"), "{said:?}");
+    ensure!(said.hint().is_some_and(|hint| hint.starts_with("CREATE DATABASE")), "{said:?}");
+    postgres.batch_execute("DROP DATABASE western WITH (FORCE)").await?;
     Ok(())
 }
 

@@ -31,6 +31,7 @@ mod grants;
 mod guide;
 mod hostile_provider;
 mod http_surface;
+mod hung_peers;
 mod lifecycle;
 mod make_run;
 mod mcp_calls;
@@ -100,6 +101,7 @@ const SUITES: &[fn(&Shared) -> Trials] = &[
     guide::tests,
     hostile_provider::tests,
     http_surface::tests,
+    hung_peers::tests,
     lifecycle::tests,
     make_run::tests,
     mcp_calls::tests,

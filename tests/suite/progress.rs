@@ -186,9 +186,12 @@ async fn t18_messages_go_to_clients_that_ask_from_their_level_on(world: &Shared)
 async fn what_the_server_logs_of_a_call_stays_in_its_log(world: &Shared) -> Result<()> {
     let (database, frontend) = stage(world).await?;
     let text = format!(
-        "CREATE FUNCTION app.spill() RETURNS text LANGUAGE plpgsql SET work_mem = '64kB' AS $$
+        "CREATE FUNCTION app.spill() RETURNS text LANGUAGE plpgsql
+             SET work_mem = '64kB' SET client_min_messages = debug5 AS $$
              BEGIN
                  RAISE LOG 'a log message'; RAISE DEBUG 'a debug message';
+                 -- Of each subtransaction the server tells at level debug5.
+                 BEGIN NULL; EXCEPTION WHEN others THEN NULL; END;
                  RETURN (SELECT max(n) FROM (SELECT n FROM generate_series(1, 100000) AS n ORDER BY -n OFFSET 1) AS s);
              END $$;
          SELECT mcp.expose_tool('app.spill()', name => 'spill');
@@ -292,7 +295,7 @@ async fn narrow(database: &Database<'_>, frontend: &Frontend) -> Result<Frontend
         .batch_execute(
             "CREATE FUNCTION app.flood() RETURNS text LANGUAGE plpgsql AS $$
                  BEGIN
-                     FOR step IN 1..200 LOOP PERFORM mcp.progress(step, 200, repeat('x', 200000)); END LOOP;
+                     FOR step IN 1..2000 LOOP PERFORM mcp.progress(step, 2000, repeat('x', 20000)); END LOOP;
                      RETURN 'done';
                  END $$;
              CREATE FUNCTION app.warn(word text) RETURNS text LANGUAGE plpgsql AS
@@ -316,8 +319,9 @@ async fn a_client_that_does_not_read_holds_no_connection(world: &Shared) -> Resu
             Ok(client.call("whoami", json!({})).await?.status == StatusCode::OK)
         })
         .await?;
-        // Once it reads, it is told the rest.
+        // Once it reads, it is told the rest, of which no more was kept than a bound and what the sockets hold.
         let messages = unread.messages(PATIENCE).await?;
+        ensure!(messages.len() < 1500, "{} messages were kept", messages.len());
         ensure!(
             messages.last().is_some_and(|last| text_blocks(&last["result"]) == "done"),
             "no answer at the end"

@@ -21,6 +21,7 @@ pub fn tests(world: &Shared) -> Trials {
     world::tests![world;
         sessions_live_as_long_as_the_setting_says,
         json_log_is_json_line_by_line,
+        log_without_a_filter_has_a_line_for_each_request,
         metrics_count_calls_and_carry_no_secret,
         readiness_wants_an_extension_that_fits,
         init_carries_scopes_and_target_to_the_end,
@@ -80,6 +81,37 @@ async fn json_log_is_json_line_by_line(world: &Shared) -> Result<()> {
 async fn whoami(frontend: &Frontend, token: &str) -> Result<Value> {
     let answer = frontend.mcp(Era::Modern).with(Door::Bearer, token).call("whoami", json!({})).await?;
     Ok(serde_json::from_str(&answer.tool_text()?)?)
+}
+
+async fn log_without_a_filter_has_a_line_for_each_request(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let stub = StubProvider::start().await?;
+    let settings = stub.oidc(world.settings(&database)?).unset("MCP_LOG").set("MCP_LOG_FORMAT", "text");
+    let frontend = settings.start().await?;
+    let token = Browser::new().sign_in(&frontend.url(), ALICE).await?.token;
+    let client = frontend.mcp(Era::Modern).with(Door::Bearer, &token);
+    client.request("tools/list", json!({})).await?.result()?;
+    // What rmcp calls an error: a method that it does not know, and a client that does not wait.
+    ensure!(
+        client.request("resources/subscribe", json!({"uri": "test://x"})).await?.status.is_client_error()
+    );
+    let filter = json!({"notifications": {"toolsListChanged": true}});
+    let mut stream = client.open("subscriptions/listen", filter).await?;
+    stream.message(Duration::from_secs(30)).await?.context("the stream ended at once")?;
+    drop(stream);
+    frontend.terminate()?;
+    tokio::task::block_in_place(|| frontend.wait(Duration::from_secs(15)))?;
+    let log = frontend.log_text();
+    let mut paths = Vec::new();
+    for line in log.lines() {
+        let target = line.split_whitespace().nth(2).unwrap_or_default();
+        ensure!(target.starts_with("mcp_frontend") || target == "access:", "{line}");
+        paths.extend(line.split_once(" path=\"").and_then(|(_, rest)| rest.split('"').next()));
+    }
+    paths.retain(|path| *path != "/healthz");
+    let expected = ["/auth/init", "/auth/callback", "/mcp/v1", "/mcp/v1", "/mcp/v1"];
+    ensure!(paths == expected, "{log}");
+    Ok(())
 }
 
 async fn metrics_count_calls_and_carry_no_secret(world: &Shared) -> Result<()> {

@@ -1,6 +1,7 @@
 //! What survives: a session, the loss of its frontend, of its database server, of both; and what does not.
 
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -36,6 +37,8 @@ pub fn tests(world: &Shared) -> Trials {
         wrong_settings_are_all_named_at_once,
         port_in_use_is_said_in_one_line,
         log_that_nobody_reads_stops_nothing,
+        complaint_that_nobody_reads_ends_as_any_other,
+        frontend_out_of_file_descriptors_waits_for_some,
         frontend_that_is_busy_is_ready,
     ]
 }
@@ -465,6 +468,48 @@ async fn log_that_nobody_reads_stops_nothing(world: &Shared) -> Result<()> {
         ensure!(status.success(), "reader gone: {gone}: {status}");
         drop(reader);
     }
+    Ok(())
+}
+
+async fn complaint_that_nobody_reads_ends_as_any_other(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let settings = world.settings(&database)?.set("MCP_POOL_SIZE", "none");
+    let (reader, writer) = std::io::pipe()?;
+    drop(reader);
+    let frontend = settings.spawn_logging_to(writer.into())?;
+    let status = tokio::task::block_in_place(|| frontend.wait(Duration::from_secs(10)))?;
+    assert_eq!(status.code(), Some(64));
+    Ok(())
+}
+
+async fn frontend_out_of_file_descriptors_waits_for_some(world: &Shared) -> Result<()> {
+    /// Between two attempts to accept a connection.
+    const PAUSE: Duration = Duration::from_millis(100);
+    let database = world.database().await?;
+    let (frontend, _stub) = world.stubbed(&database).await?;
+    let limit = |files: &str| {
+        let pid = frontend.pid().to_string();
+        let set = Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={files}:")]).status()?;
+        ensure!(set.success(), "prlimit: {set}");
+        anyhow::Ok(())
+    };
+    let failures = || frontend.log_text().matches("cannot accept a connection").count();
+    limit("3")?;
+    // A client of its own, whose connection is no older one.
+    let http = reqwest::Client::new();
+    let waiting = tokio::spawn(http.get(format!("{}/healthz", frontend.url())).send());
+    wait_until("a connection that cannot be accepted", RECOVERY, || async { Ok(failures() > 0) }).await?;
+    let (before, start) = (failures(), Instant::now());
+    wait_until("more attempts", RECOVERY, || async { Ok(failures() >= before + 5) }).await?;
+    let (attempts, elapsed) = (failures() - before, start.elapsed());
+    ensure!(
+        attempts as u128 <= elapsed.as_millis() / PAUSE.as_millis() + 2,
+        "{attempts} attempts within {elapsed:?}"
+    );
+    limit("1024")?;
+    let answer =
+        tokio::time::timeout(RECOVERY, waiting).await.context("it accepts nothing any more")???;
+    assert_eq!(answer.status(), StatusCode::OK);
     Ok(())
 }
 

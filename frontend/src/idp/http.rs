@@ -87,6 +87,28 @@ mod tests {
     use super::*;
     use crate::database::chain;
 
+    /// No time passes but the client's own: where everybody waits, the next deadline is there.
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_no_connection_is_given_up_before_the_deadline() {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        // Nobody accepts them, and once there are so many, the kernel takes no more.
+        let mut waiting = Vec::new();
+        while let Ok(Ok(stream)) =
+            tokio::time::timeout(CONNECT, tokio::net::TcpStream::connect(address)).await
+        {
+            waiting.push(stream);
+            assert!(waiting.len() < 64, "the kernel takes any number");
+        }
+        let start = tokio::time::Instant::now();
+        let fault =
+            fetch(client().unwrap().get(format!("http://{address}/")), ANSWER_LIMIT).await.unwrap_err();
+        assert!(matches!(fault, ProviderFault::Timeout), "{fault:?}");
+        assert!(start.elapsed() < DEADLINE, "{:?}", start.elapsed());
+    }
+
     #[tokio::test]
     async fn faults_tell_neither_addresses_nor_content() {
         // Nobody listens on port 1.

@@ -275,11 +275,8 @@ impl ServerHandler for Handler {
     }
 
     fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
-        let mut accepted = SubscriptionFilter::new();
-        accepted.tools_list_changed = requested.tools_list_changed;
-        accepted.resources_list_changed = requested.resources_list_changed;
-        accepted.prompts_list_changed = requested.prompts_list_changed;
-        Some(accepted)
+        // rmcp leaves of it what the capabilities name.
+        Some(requested.clone())
     }
 
     async fn listen(&self, subscription: SubscriptionContext) -> Result<(), ErrorData> {

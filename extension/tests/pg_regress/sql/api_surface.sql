@@ -16,6 +16,10 @@ SELECT * FROM (SELECT CASE conrelid WHEN 0 THEN contypid::regtype::text ELSE con
                  FROM pg_constraint WHERE connamespace = 'mcp'::regnamespace AND contype IN ('p', 'u', 'f', 'c'))
                 AS c (whose, what)
  ORDER BY whose COLLATE "C", what COLLATE "C";
+-- Columns that are stored otherwise than their types say.
+SELECT attrelid::regclass, attname, attstorage FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+ WHERE attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'mcp'::regnamespace AND relkind = 'r')
+   AND attstorage <> typstorage ORDER BY 1, 2;
 -- After which commands clients are told that a list may have changed.
 SELECT evtname, evtevent, evtenabled, evttags FROM pg_event_trigger WHERE evtname LIKE 'mcp%';
 -- Settings: who may change them, to what they are set by default, and within which bounds.
