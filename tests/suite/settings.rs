@@ -30,6 +30,8 @@ pub fn tests(world: &Shared) -> Trials {
 }
 
 const ALICE: &str = "alice@example.com";
+/// For what is to happen, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The lifetimes of all sessions in minutes, as stored and as they end.
 async fn lifetimes(database: &Database<'_>) -> Result<Vec<(f64, f64)>> {
@@ -97,20 +99,42 @@ async fn log_without_a_filter_has_a_line_for_each_request(world: &Shared) -> Res
     );
     let filter = json!({"notifications": {"toolsListChanged": true}});
     let mut stream = client.open("subscriptions/listen", filter).await?;
-    stream.message(Duration::from_secs(30)).await?.context("the stream ended at once")?;
+    stream.message(PATIENCE).await?.context("the stream ended at once")?;
     drop(stream);
+    let (holder, watcher) = (database.superuser().await?, database.superuser().await?);
+    holder.batch_execute("BEGIN; LOCK TABLE mcp.tools IN ACCESS EXCLUSIVE MODE").await?;
+    let list = tokio::spawn(async move { client.request("tools/list", json!({})).await });
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let waiting = async |count: i64| {
+        wait_until("the list to wait, or not to", PATIENCE, || async {
+            Ok(watcher.query_one(waiting, &[]).await?.get::<_, i64>(0) == count)
+        })
+        .await
+    };
+    waiting(1).await?;
+    list.abort();
+    waiting(0).await?;
+    holder.batch_execute("COMMIT").await?;
     frontend.terminate()?;
     tokio::task::block_in_place(|| frontend.wait(Duration::from_secs(15)))?;
     let log = frontend.log_text();
-    let mut paths = Vec::new();
+    let mut requests = Vec::new();
     for line in log.lines() {
         let target = line.split_whitespace().nth(2).unwrap_or_default();
         ensure!(target.starts_with("mcp_frontend") || target == "access:", "{line}");
-        paths.extend(line.split_once(" path=\"").and_then(|(_, rest)| rest.split('"').next()));
+        let request = line.split_once(" path=").and_then(|(_, rest)| rest.split_once(" ms="));
+        requests.extend(request.map(|(request, _)| request));
     }
-    paths.retain(|path| *path != "/healthz");
-    let expected = ["/auth/init", "/auth/callback", "/mcp/v1", "/mcp/v1", "/mcp/v1"];
-    ensure!(paths == expected, "{log}");
+    requests.retain(|request| !request.contains("/healthz"));
+    let expected = [
+        r#""/auth/init" status=302"#,
+        r#""/auth/callback" status=200"#,
+        r#""/mcp/v1" status=200"#,
+        r#""/mcp/v1" status=404"#,
+        r#""/mcp/v1" status=200"#,
+        r#""/mcp/v1" status=499"#,
+    ];
+    ensure!(requests == expected, "{log}");
     Ok(())
 }
 
