@@ -14,8 +14,8 @@ const TCP: &str = "keepalives_idle=30&keepalives_interval=10&keepalives_retries=
 
 /// A database to connect to: a libpq URL or key-value string, with `sslmode` and `sslrootcert` as in libpq.
 ///
-/// `prefer` (the default) and `require` encrypt without verifying the certificate; `verify-ca` and
-/// `verify-full` verify it and the host name, against `sslrootcert` or the system's certificates.
+/// `prefer` (the default) and `require` encrypt without verifying the certificate; `verify-ca`, `verify-full` and an
+/// `sslrootcert` without either verify it and the host name, against `sslrootcert` or the system's certificates.
 #[derive(Debug, Clone)]
 pub struct Target {
     pub(super) config: tokio_postgres::Config,
@@ -35,9 +35,16 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Self, String> {
         // The text may hold a password, so that no fault may quote it.
         let (text, modes) = take_tls_settings(text);
-        let trust = match modes.mode.as_deref() {
+        let (mode, system) = (modes.mode.as_deref(), modes.root.as_deref() == Some("system"));
+        let trust = match mode {
             None | Some("disable" | "prefer" | "require") if modes.root.is_none() => Trust::Anybody,
-            None | Some("require" | "verify-ca" | "verify-full") => Trust::Roots(modes.root),
+            // Any certificate of the public's authorities, whoever's it is, would do for less.
+            Some("disable" | "prefer" | "require") if system => {
+                return Err("has an sslmode too weak for sslrootcert=system: use verify-full".into());
+            }
+            None | Some("require" | "verify-ca" | "verify-full") => {
+                Trust::Roots(modes.root.filter(|_| !system))
+            }
             Some("disable" | "prefer") => return Err("has an sslrootcert that its sslmode ignores".into()),
             Some(_) => {
                 return Err(
@@ -51,7 +58,7 @@ impl FromStr for Target {
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err("names no host".into());
         }
-        match (modes.mode.as_deref(), &trust) {
+        match (mode, &trust) {
             (Some("disable"), _) => config.ssl_mode(tokio_postgres::config::SslMode::Disable),
             (_, Trust::Roots(_)) | (Some("require"), _) => {
                 config.ssl_mode(tokio_postgres::config::SslMode::Require)
@@ -134,7 +141,7 @@ fn take_tls_settings(text: &str) -> (String, TlsSettings) {
             false
         }
         "sslrootcert" => {
-            settings.root = Some(value.to_owned()).filter(|root| root != "system");
+            settings.root = Some(value.to_owned());
             false
         }
         _ => true,
@@ -177,6 +184,8 @@ mod tests {
             ("postgresql://u@h/db?sslmode=require&sslrootcert=%2Fetc%2Fca.pem", true, Some("/etc/ca.pem")),
             ("postgresql://u@h/db?application_name=x&sslmode=verify-full", true, None),
             ("postgresql://u@h/db?sslmode=verify-full&sslrootcert=system", true, None),
+            ("postgresql://u@h/db?sslrootcert=system", true, None),
+            ("host=h user=u sslrootcert = 'system'", true, None),
             ("host=h user=u dbname=db sslmode=verify-ca sslrootcert=/ca.pem", true, Some("/ca.pem")),
             (
                 "host=h user=u sslmode = 'verify-full'\tsslrootcert= '/a dir/it\\'s.pem'",
@@ -280,6 +289,9 @@ mod tests {
             "postgresql://u:hush@h/db?sslmode=maybe",
             "postgresql://u:hush@h/db?port=hush",
             "postgresql://u:hush@h/db?sslmode=prefer&sslrootcert=/ca.pem",
+            "postgresql://u:hush@h/db?sslmode=require&sslrootcert=system",
+            "host=h user=u password=hush sslmode=prefer sslrootcert=system",
+            "host=h user=u password=hush sslmode=disable sslrootcert=system",
         ] {
             let error = text.parse::<Target>().expect_err(text);
             assert!(!error.contains("hush"), "{error}");
