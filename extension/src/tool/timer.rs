@@ -112,4 +112,10 @@ mod tests {
         drop(timer);
         assert_eq!(Spi::get_one::<i32>("SELECT 1"), Ok(Some(1)));
     }
+
+    #[pg_test]
+    fn a_timer_that_was_stopped_ends_nothing() {
+        drop(Timer::start(Some(Duration::from_millis(200))));
+        assert_eq!(Spi::get_one::<bool>("SELECT pg_sleep(0.5) IS NOT NULL"), Ok(Some(true)));
+    }
 }
