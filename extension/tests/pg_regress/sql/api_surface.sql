@@ -1,10 +1,13 @@
 -- Every object of the extension. What appears or goes here is a change that users see.
 \pset format unaligned
 \pset tuples_only on
+-- Types that come with a relation or an element are members themselves from 17 on.
 SELECT pg_describe_object(classid, objid, 0) COLLATE "C" AS object
-  FROM pg_depend
+  FROM pg_depend AS d
  WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
    AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'mcp_sessions')
+   AND NOT (classid = 'pg_type'::regclass
+            AND EXISTS (SELECT FROM pg_depend AS i WHERE (i.classid, i.objid, i.deptype) = (d.classid, d.objid, 'i')))
  ORDER BY 1;
 -- Signatures with their defaults, and how the planner may treat them.
 SELECT format('%s(%s) -> %s [%s, parallel %s%s%s]', proname, pg_get_function_arguments(oid), pg_get_function_result(oid),

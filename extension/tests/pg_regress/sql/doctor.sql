@@ -22,9 +22,11 @@ SELECT severity, check_name, finding FROM mcp.doctor()
 CREATE SCHEMA clinic;
 GRANT USAGE ON SCHEMA clinic TO mcp_user;
 CREATE TABLE clinic.before AS SELECT d.check_name, d.finding FROM mcp.doctor() AS d;
+-- In the doctor's order, which a join keeps or not.
 CREATE VIEW clinic.found AS
-SELECT * FROM mcp.doctor() AS d
- WHERE NOT EXISTS (SELECT FROM clinic.before AS b WHERE b.check_name = d.check_name AND b.finding = d.finding);
+SELECT d.severity, d.check_name, d.finding, d.remedy FROM mcp.doctor() WITH ORDINALITY AS d
+ WHERE NOT EXISTS (SELECT FROM clinic.before AS b WHERE b.check_name = d.check_name AND b.finding = d.finding)
+ ORDER BY d.ordinality;
 \set found 'SELECT severity, check_name, finding, remedy FROM clinic.found;'
 \set mend 'SELECT remedy FROM clinic.found'
 -- Not there before.
