@@ -527,7 +527,7 @@ async fn attack_a25_libraries_are_not_loaded(world: &Shared) -> Result<()> {
             "ALTER ROLE mcp_frontend_exec SET session_preload_libraries = 'evil'",
             "CREATE FUNCTION app.evil() RETURNS void LANGUAGE c AS '/tmp/evil.so', 'evil'",
             "CREATE FUNCTION app.evil() RETURNS void LANGUAGE internal AS 'pg_ls_dir'",
-            "CREATE EXTENSION adminpack",
+            "CREATE EXTENSION file_fdw",
             "ALTER EXTENSION mcp_sessions UPDATE",
             "DROP EXTENSION mcp_sessions",
         ] {
