@@ -282,20 +282,17 @@ impl<'a> Lease<'a> {
         types: &[Type],
         values: &Parameters<'_>,
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
-        if !self.database.prepared {
-            let typed: Vec<_> = values.iter().copied().zip(types.iter().cloned()).collect();
-            return self.client().query_typed(sql, &typed).await;
-        }
-        let statement = self.prepare(sql, types).await?;
-        match self.client().query(&statement, values).await {
-            Err(error) if is_stale(&error) => {
-                // It was refused before it ran, so that running it again runs it once.
-                self.client().statement_cache.remove(sql, types);
-                let statement = self.prepare(sql, types).await?;
-                self.client().query(&statement, values).await
+        if self.database.prepared {
+            let statement = self.prepare(sql, types).await?;
+            match self.client().query(&statement, values).await {
+                // It was refused before it ran, so that running it again runs it once. Without a name, because a
+                // pooler that carries statements over takes one prepared anew for the one it has.
+                Err(error) if is_stale(&error) => _ = self.client().statement_cache.remove(sql, types),
+                answer => return answer,
             }
-            answer => answer,
         }
+        let typed: Vec<_> = values.iter().copied().zip(types.iter().cloned()).collect();
+        self.client().query_typed(sql, &typed).await
     }
 
     /// The query has ended: the connection may serve another.
