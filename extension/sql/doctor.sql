@@ -2,6 +2,15 @@
 -- Read by extension/src/doctor.rs, which adds what SQL cannot see. Runs as mcp_owner with the search path pinned to
 -- pg_catalog, so that names print qualified. $1 is the version of the library.
 WITH RECURSIVE
+-- What ends a membership. From 16 on one role can have it from several, and a superuser's REVOKE ends what the first
+-- superuser granted unless it names another; before, the server minded no grantor, who may be gone.
+memberships (role, in_role, ended_by) AS (
+    SELECT m.member, m.roleid,
+           concat(format('REVOKE %I FROM %I', g.rolname, r.rolname),
+                  CASE WHEN m.grantor <> 10 AND current_setting('server_version_num')::integer >= 160000
+                       THEN format(' GRANTED BY %I', pg_get_userbyid(m.grantor)) END, ';')
+      FROM pg_auth_members AS m JOIN pg_roles AS r ON r.oid = m.member JOIN pg_roles AS g ON g.oid = m.roleid
+),
 -- Membership, also through other roles.
 belongs (role, in_role) AS (
     SELECT m.member, m.roleid FROM pg_auth_members AS m
@@ -214,11 +223,11 @@ SELECT 'error', 'login_attributes',
 UNION ALL
 SELECT 'error', 'exec_memberships',
        format('Login %I runs tools and is also a member of %I.', l.name, g.rolname),
-       format('REVOKE %I FROM %I;', g.rolname, h.rolname)
+       m.ended_by
   FROM logins AS l
   JOIN pg_roles AS h ON h.oid = l.oid OR h.oid IN (SELECT b.in_role FROM belongs AS b WHERE b.role = l.oid)
-  JOIN pg_auth_members AS m ON m.member = h.oid
-  JOIN pg_roles AS g ON g.oid = m.roleid
+  JOIN memberships AS m ON m.role = h.oid
+  JOIN pg_roles AS g ON g.oid = m.in_role
  WHERE l.exec AND g.rolname <> 'mcp_exec'
    -- Through a group of those who run tools, which leads nowhere else either.
    AND (h.oid = l.oid OR EXISTS (SELECT FROM belongs AS b JOIN ours AS o ON o.oid = b.in_role
@@ -231,21 +240,21 @@ SELECT 'error', 'role_memberships',
        format('Role %I is a member of %I%s.', o.name, g.rolname,
               CASE WHEN pg_has_role(o.oid, g.oid, 'USAGE') AND o.name = 'mcp_user'
                    THEN ', so tools may do what that role may' ELSE '' END),
-       format('REVOKE %I FROM %I;', g.rolname, h.rolname)
+       m.ended_by
   FROM ours AS o
   JOIN pg_roles AS h ON h.oid = o.oid OR h.oid IN (SELECT b.in_role FROM belongs AS b WHERE b.role = o.oid)
-  JOIN pg_auth_members AS m ON m.member = h.oid
-  JOIN pg_roles AS g ON g.oid = m.roleid
+  JOIN memberships AS m ON m.role = h.oid
+  JOIN pg_roles AS g ON g.oid = m.in_role
  WHERE h.oid = o.oid AND o.name <> 'mcp_user'
     OR o.name = 'mcp_user' AND (g.rolsuper OR g.rolbypassrls OR g.rolcreaterole OR g.rolreplication OR g.rolname ~ '^(pg|mcp)_')
 
 UNION ALL
 SELECT 'error', 'owner_members',
        format('Role %I is a member of mcp_owner and reads and writes every session.', g.rolname),
-       format('REVOKE mcp_owner FROM %I;', g.rolname)
-  FROM pg_auth_members AS m
-  JOIN ours AS o ON o.oid = m.roleid
-  JOIN pg_roles AS g ON g.oid = m.member
+       m.ended_by
+  FROM memberships AS m
+  JOIN ours AS o ON o.oid = m.in_role
+  JOIN pg_roles AS g ON g.oid = m.role
  WHERE o.name = 'mcp_owner' AND NOT g.rolsuper
 
 UNION ALL

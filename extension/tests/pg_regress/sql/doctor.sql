@@ -167,6 +167,18 @@ SELECT severity, check_name, finding, remedy FROM clinic.found WHERE check_name 
 SELECT severity, check_name, finding FROM clinic.found WHERE check_name IN ('exec_memberships', 'role_memberships');
 ROLLBACK;
 
+-- What another than the superuser granted. The statement names whom from 16 on.
+BEGIN;
+CREATE ROLE granter;
+GRANT pg_read_all_data TO granter WITH ADMIN OPTION;
+SET LOCAL ROLE granter;
+GRANT pg_read_all_data TO mcp_user;
+RESET ROLE;
+SELECT severity, check_name, finding FROM clinic.found;
+DO $$ BEGIN EXECUTE (SELECT remedy FROM clinic.found); END $$;
+:found
+ROLLBACK;
+
 -- Where tools could leave something behind.
 BEGIN;
 GRANT CREATE ON SCHEMA public TO PUBLIC;
