@@ -303,8 +303,7 @@ SELECT 'error', 'table_grants',
   JOIN own_relations AS r ON r.oid = c.oid
  CROSS JOIN LATERAL aclexplode(c.relacl) AS a
   LEFT JOIN pg_roles AS g ON g.oid = a.grantee
- WHERE c.relkind IN ('r', 'p', 'v', 'm')
-   AND a.grantee <> c.relowner
+ WHERE a.grantee <> c.relowner
    AND NOT (a.grantee <> 0 AND a.privilege_type = 'SELECT'
             AND (c.relname, g.rolname) IN (
                 ('my_sessions', 'mcp_user'), ('my_sessions', 'mcp_auth'), ('audit_log', 'mcp_user'),
@@ -319,7 +318,8 @@ SELECT 'error', 'table_grants',
        format('REVOKE %s (%I) ON %s FROM %s;', a.privilege_type, c.attname, c.attrelid::regclass,
               CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(g.rolname) END)
   FROM pg_attribute AS c
-  JOIN pg_class AS t ON t.oid = c.attrelid AND t.relnamespace = 'mcp'::regnamespace
+  JOIN pg_class AS t ON t.oid = c.attrelid
+  JOIN own_relations AS r ON r.oid = t.oid
  CROSS JOIN LATERAL aclexplode(c.attacl) AS a
   LEFT JOIN pg_roles AS g ON g.oid = a.grantee
  WHERE a.grantee <> t.relowner
@@ -334,8 +334,8 @@ UNION ALL
 SELECT 'error', 'own_policies',
        format('Policy %I of %s is not of the extension.', p.polname, p.polrelid::regclass),
        format('DROP POLICY %I ON %s;', p.polname, p.polrelid::regclass)
-  FROM pg_policy AS p JOIN pg_class AS c ON c.oid = p.polrelid
- WHERE c.relnamespace = 'mcp'::regnamespace AND p.polpermissive
+  FROM pg_policy AS p JOIN own_relations AS r ON r.oid = p.polrelid
+ WHERE p.polpermissive
    AND NOT EXISTS (SELECT FROM own_policies AS o WHERE o.relation = p.polrelid AND o.name = p.polname)
 
 UNION ALL
@@ -376,7 +376,7 @@ SELECT 'error', 'own_views',
        format('ALTER VIEW %s SET (security_invoker = true);', r.oid::regclass)
   FROM own_relations AS r
  WHERE r.kind = 'v' AND NOT EXISTS (SELECT FROM unnest(r.options) AS o (item)
-                                     WHERE lower(o.item) IN ('security_invoker=true', 'security_invoker=on'))
+                                     WHERE lower(o.item) ~ '^security_invoker=(on|t(r(ue?)?)?|y(es?)?|1)$')
 
 UNION ALL
 SELECT 'warning', 'changes',
@@ -390,9 +390,8 @@ UNION ALL
 SELECT 'error', 'own_tables',
        format('Table %s is not guarded as it was installed.', c.oid::regclass),
        format('ALTER TABLE %s OWNER TO mcp_owner, ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;', c.oid::regclass)
-  FROM pg_class AS c JOIN pg_roles AS r ON r.oid = c.relowner
- WHERE c.relnamespace = 'mcp'::regnamespace AND c.relkind IN ('r', 'p')
-   AND (NOT c.relrowsecurity OR NOT c.relforcerowsecurity OR r.rolname <> 'mcp_owner')
+  FROM own_relations AS o JOIN pg_class AS c ON c.oid = o.oid JOIN pg_roles AS r ON r.oid = c.relowner
+ WHERE o.kind = 'r' AND (NOT c.relrowsecurity OR NOT c.relforcerowsecurity OR r.rolname <> 'mcp_owner')
 
 -- Where tools could plant something that others run, or the next user of the connection finds.
 UNION ALL

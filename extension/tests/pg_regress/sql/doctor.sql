@@ -106,6 +106,8 @@ GRANT EXECUTE ON FUNCTION mcp.touch_session TO mcp_monitor;
 GRANT EXECUTE ON FUNCTION mcp.complete TO mcp_auth;
 GRANT SELECT ON mcp.sessions TO PUBLIC;
 GRANT INSERT, DELETE ON mcp.audit_log TO mcp_auth;
+GRANT SELECT ON mcp.session_statistics TO mcp_user;
+GRANT USAGE ON SEQUENCE mcp.audit_log_id_seq TO PUBLIC;
 GRANT SELECT (verifier), UPDATE (user_id) ON mcp.sessions TO mcp_user;
 GRANT SELECT (user_id) ON mcp.sessions TO mcp_exec;
 :found
@@ -138,6 +140,14 @@ ALTER POLICY monitor ON mcp.audit_log TO mcp_monitor, mcp_user;
 :found
 :mend \gexec
 :found
+-- The names of the extension's on another table, for too few people, to no effect.
+CREATE POLICY own_sessions ON mcp.refresh_tokens FOR SELECT USING (true);
+ALTER POLICY own_sessions ON mcp.sessions TO mcp_auth;
+DROP POLICY monitor ON mcp.audit_log;
+CREATE POLICY monitor ON mcp.audit_log AS RESTRICTIVE FOR SELECT TO mcp_monitor USING (true);
+:found
+:mend \gexec
+:found
 -- People of further roles see their own, as Supabase's do.
 ALTER POLICY own_sessions ON mcp.sessions TO mcp_user, mcp_auth, mcp_monitor;
 :found
@@ -153,6 +163,16 @@ ALTER EVENT TRIGGER mcp_changes DISABLE;
 :found
 :mend \gexec
 :found
+-- In other words.
+ALTER VIEW mcp.my_sessions SET (security_invoker = on);
+ALTER VIEW mcp.session_statistics SET (security_invoker = Yes);
+:found
+-- Not of the extension, but for where it is.
+CREATE TABLE mcp.of_somebody (x integer);
+GRANT SELECT, UPDATE (x) ON mcp.of_somebody TO mcp_auth;
+CREATE POLICY theirs ON mcp.of_somebody USING (true);
+CREATE VIEW mcp.of_others AS SELECT 1 AS x;
+:found
 ROLLBACK;
 
 -- What leads elsewhere through a group.
@@ -165,6 +185,11 @@ GRANT readers TO mcp_user;
 SELECT severity, check_name, finding, remedy FROM clinic.found WHERE check_name IN ('exec_memberships', 'role_memberships');
 :mend WHERE check_name IN ('exec_memberships', 'role_memberships') \gexec
 SELECT severity, check_name, finding FROM clinic.found WHERE check_name IN ('exec_memberships', 'role_memberships');
+-- Of what no tool runs as, the first step says it all.
+ALTER ROLE mcp_auth INHERIT;
+GRANT readers TO mcp_auth;
+GRANT pg_read_all_data TO readers;
+SELECT severity, check_name, finding, remedy FROM clinic.found WHERE finding LIKE 'Role mcp_auth is a member%';
 ROLLBACK;
 
 -- What another than the superuser granted. The statement names whom from 16 on.
