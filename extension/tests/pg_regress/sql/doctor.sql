@@ -72,6 +72,13 @@ GRANT mcp_exec, mcp_auth, app_admin, team TO frontend;
 :found
 ROLLBACK;
 
+-- Whoever may do everything is no login of a frontend, and need not be looked at.
+BEGIN;
+CREATE ROLE chief LOGIN SUPERUSER;
+DO $$ BEGIN EXECUTE format('GRANT mcp_auth, mcp_exec TO %I', (SELECT rolname FROM pg_roles WHERE oid = 10)); END $$;
+:found
+ROLLBACK;
+
 BEGIN;
 CREATE ROLE staff NOLOGIN;
 GRANT mcp_auth, staff TO mcp_exec;
@@ -263,6 +270,10 @@ BEGIN;
 CREATE TABLE clinic.notes (id bigint, owner uuid, body text);
 ALTER TABLE clinic.notes ENABLE ROW LEVEL SECURITY;
 GRANT SELECT ON clinic.notes TO mcp_user;
+-- Its owner is no user of ours, whatever the column is called.
+CREATE TABLE clinic.letters (id bigint, owner text, body text);
+ALTER TABLE clinic.letters ENABLE ROW LEVEL SECURITY;
+GRANT SELECT ON clinic.letters TO mcp_user;
 :found
 :mend \gexec
 :found
