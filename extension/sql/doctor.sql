@@ -375,8 +375,8 @@ SELECT 'error', 'own_views',
        format('View %s shows what its owner may see.', r.oid::regclass),
        format('ALTER VIEW %s SET (security_invoker = true);', r.oid::regclass)
   FROM own_relations AS r
- WHERE r.kind = 'v' AND NOT EXISTS (SELECT FROM unnest(r.options) AS o (item)
-                                     WHERE lower(o.item) ~ '^security_invoker=(on|t(r(ue?)?)?|y(es?)?|1)$')
+ WHERE r.kind = 'v' AND NOT EXISTS (SELECT FROM pg_options_to_table(r.options) AS o
+                                     WHERE o.option_name = 'security_invoker' AND o.option_value::boolean)
 
 UNION ALL
 SELECT 'warning', 'changes',

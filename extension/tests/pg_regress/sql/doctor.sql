@@ -157,6 +157,8 @@ CREATE POLICY monitor ON mcp.audit_log AS RESTRICTIVE FOR SELECT TO mcp_monitor 
 :found
 -- People of further roles see their own, as Supabase's do.
 ALTER POLICY own_sessions ON mcp.sessions TO mcp_user, mcp_auth, mcp_monitor;
+-- And may see less of it.
+CREATE POLICY recent ON mcp.sessions AS RESTRICTIVE TO mcp_monitor USING (created_at > now() - interval '1 day');
 :found
 ROLLBACK;
 
@@ -338,8 +340,8 @@ CREATE TABLE clinic.notes (id bigint, owner uuid, body text);
 ALTER TABLE clinic.notes ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON clinic.notes USING (owner = (SELECT mcp.user_id()));
 GRANT SELECT ON clinic.notes TO mcp_user;
-CREATE VIEW clinic.through AS SELECT * FROM clinic.notes;
-CREATE VIEW clinic.through_two AS SELECT * FROM clinic.through;
+CREATE VIEW clinic.through WITH (security_barrier) AS SELECT * FROM clinic.notes;
+CREATE VIEW clinic.through_two WITH (security_invoker = off) AS SELECT * FROM clinic.through;
 CREATE VIEW clinic.sound WITH (security_invoker) AS SELECT * FROM clinic.notes;
 CREATE MATERIALIZED VIEW clinic.copied AS SELECT * FROM clinic.notes;
 GRANT SELECT ON clinic.through, clinic.through_two, clinic.sound, clinic.copied TO mcp_user;
