@@ -75,7 +75,7 @@ relations (oid, kind, owner, secured, forced, reads, writes, options, owner_colu
      CROSS JOIN tool_role AS t
       LEFT JOIN LATERAL (
            SELECT a.attname FROM pg_attribute AS a
-            WHERE a.attrelid = c.oid AND a.atttypid = 'uuid'::regtype AND a.attnum > 0 AND NOT a.attisdropped
+            WHERE a.attrelid = c.oid AND a.atttypid = 'uuid'::regtype
               AND a.attname IN ('user_id', 'owner', 'owner_id', 'created_by')
             ORDER BY a.attname = 'user_id' DESC, a.attname = 'owner' DESC, a.attname = 'owner_id' DESC
             LIMIT 1) AS o ON true

@@ -6,10 +6,13 @@
 \pset fieldsep ' | '
 CREATE EXTENSION IF NOT EXISTS mcp_sessions;
 
--- What the extension made is as the doctor wants it.
+-- What the extension made, and what the server brings, is as the doctor wants it.
 SELECT * FROM mcp.doctor()
  WHERE check_name IN ('function_grants', 'table_grants', 'own_policies', 'own_tables', 'role_attributes',
-                      'role_memberships', 'owner_members', 'versions', 'own_routines', 'own_views', 'changes');
+                      'role_memberships', 'owner_members', 'versions', 'own_routines', 'own_views', 'changes',
+                      'rls_disabled', 'rls_without_policy', 'rls_not_forced', 'rls_escapes', 'policy_nobody', 'policy_setting',
+                      'owned_objects', 'definer_views', 'definer_functions', 'definer_search_path',
+                      'outside_connections', 'deferred_constraints', 'schema_create', 'exec_memberships');
 
 -- A database as CREATE DATABASE leaves it is not yet as strict as can be; the remedies make it so.
 SELECT severity, check_name, finding FROM mcp.doctor()
@@ -272,10 +275,20 @@ BEGIN;
 CREATE TABLE clinic.notes (id bigint, owner uuid, body text);
 ALTER TABLE clinic.notes ENABLE ROW LEVEL SECURITY;
 GRANT SELECT ON clinic.notes TO mcp_user;
--- Its owner is no user of ours, whatever the column is called.
-CREATE TABLE clinic.letters (id bigint, owner text, body text);
+-- Its owner is no user of ours, whatever the column is called, and what is like a user's id is none.
+CREATE TABLE clinic.letters (id uuid, owner text, body text);
+CREATE TABLE clinic.drafts (id bigint, created_by uuid);
+CREATE TABLE clinic.replies (id bigint, created_by uuid, owner_id uuid);
 ALTER TABLE clinic.letters ENABLE ROW LEVEL SECURITY;
-GRANT SELECT ON clinic.letters TO mcp_user;
+ALTER TABLE clinic.drafts ENABLE ROW LEVEL SECURITY;
+ALTER TABLE clinic.replies ENABLE ROW LEVEL SECURITY;
+GRANT SELECT ON clinic.letters, clinic.drafts, clinic.replies TO mcp_user;
+-- Out of reach, or without rows.
+CREATE SCHEMA closed
+    CREATE TABLE notes (id bigint);
+GRANT SELECT ON closed.notes TO mcp_user;
+CREATE SEQUENCE clinic.numbers;
+GRANT SELECT ON clinic.numbers TO mcp_user;
 :found
 :mend \gexec
 :found
