@@ -163,23 +163,26 @@ callers (routine, roles) AS (
            ('progress', '{mcp_user}'), ('request_input', '{mcp_user}'), ('elicit', '{mcp_user}'),
            ('sample', '{mcp_user}'), ('roots', '{mcp_user}'), ('client_capabilities', '{mcp_user}')
 ),
+-- What the extension brought.
+members (class, oid) AS (
+    SELECT d.classid, d.objid
+      FROM pg_depend AS d
+      JOIN pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'mcp_sessions'
+     WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+),
 own_routines (oid, name, acl, owner, definer, settings, roles) AS (
     SELECT p.oid, p.proname, coalesce(p.proacl, acldefault('f', p.proowner)), p.proowner, p.prosecdef, p.proconfig,
            coalesce(c.roles, '{}')
-      FROM pg_proc AS p
+      FROM members AS m
+      JOIN pg_proc AS p ON p.oid = m.oid
       LEFT JOIN callers AS c ON c.routine = p.proname
-     WHERE p.pronamespace = 'mcp'::regnamespace
-       AND EXISTS (SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
-                    WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
-                      AND d.refclassid = 'pg_extension'::regclass AND e.extname = 'mcp_sessions')
+     WHERE m.class = 'pg_proc'::regclass
 ),
 own_relations (oid, kind, options) AS (
     SELECT c.oid, c.relkind, c.reloptions
-      FROM pg_class AS c
-     WHERE c.relnamespace = 'mcp'::regnamespace
-       AND EXISTS (SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
-                    WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
-                      AND d.refclassid = 'pg_extension'::regclass AND e.extname = 'mcp_sessions')
+      FROM members AS m
+      JOIN pg_class AS c ON c.oid = m.oid
+     WHERE m.class = 'pg_class'::regclass
 ),
 -- The policies of the extension, as the catalogs print them. One that shows people their own rows may be of further roles.
 own_policies (relation, name, command, using_text, check_text, roles, only_those) AS (

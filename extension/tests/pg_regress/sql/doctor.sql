@@ -184,6 +184,7 @@ CREATE TABLE mcp.of_somebody (x integer);
 GRANT SELECT, UPDATE (x) ON mcp.of_somebody TO mcp_auth;
 CREATE POLICY theirs ON mcp.of_somebody USING (true);
 CREATE VIEW mcp.of_others AS SELECT 1 AS x;
+CREATE FUNCTION mcp.of_nobody() RETURNS integer LANGUAGE sql AS 'SELECT 1';
 :found
 ROLLBACK;
 
@@ -368,6 +369,13 @@ CREATE ROLE above NOLOGIN SUPERUSER NOBYPASSRLS;
 CREATE ROLE exempt NOLOGIN BYPASSRLS;
 ALTER FUNCTION clinic.reign() OWNER TO above;
 ALTER FUNCTION clinic.pass() OWNER TO exempt;
+-- Out of reach: in a closed schema, not to be called, and what nobody calls.
+CREATE SCHEMA closed;
+CREATE FUNCTION closed.reign() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM clinic.notes';
+CREATE FUNCTION clinic.reserved() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM clinic.notes';
+REVOKE EXECUTE ON FUNCTION clinic.reserved() FROM PUBLIC;
+CREATE FUNCTION clinic.stamp() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN RETURN new; END';
+CREATE FUNCTION clinic.watch() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN END';
 :found
 :mend \gexec
 :found
