@@ -276,7 +276,7 @@ SELECT 'error', 'function_grants',
        format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC;', f.oid::regprocedure)
   FROM own_routines AS f
  WHERE 'PUBLIC' <> ALL (f.roles)
-   AND EXISTS (SELECT FROM aclexplode(f.acl) AS a WHERE a.grantee = 0 AND a.privilege_type = 'EXECUTE')
+   AND EXISTS (SELECT FROM aclexplode(f.acl) AS a WHERE a.grantee = 0)
 
 UNION ALL
 SELECT 'error', 'function_grants',
@@ -285,7 +285,7 @@ SELECT 'error', 'function_grants',
   FROM own_routines AS f
  CROSS JOIN ours AS o
  WHERE o.name IN ('mcp_user', 'mcp_exec', 'mcp_monitor') AND o.name <> ALL (f.roles)
-   AND EXISTS (SELECT FROM aclexplode(f.acl) AS a WHERE a.grantee = o.oid AND a.privilege_type = 'EXECUTE')
+   AND EXISTS (SELECT FROM aclexplode(f.acl) AS a WHERE a.grantee = o.oid)
 
 -- The login that owns sessions runs nobody's code.
 UNION ALL
@@ -294,7 +294,7 @@ SELECT 'error', 'function_grants',
        format('REVOKE EXECUTE ON FUNCTION %s FROM mcp_auth;', f.oid::regprocedure)
   FROM own_routines AS f JOIN ours AS o ON o.name = 'mcp_auth'
  WHERE f.roles = '{mcp_exec}'
-   AND EXISTS (SELECT FROM aclexplode(f.acl) AS a WHERE a.grantee = o.oid AND a.privilege_type = 'EXECUTE')
+   AND EXISTS (SELECT FROM aclexplode(f.acl) AS a WHERE a.grantee = o.oid)
 
 UNION ALL
 SELECT 'error', 'table_grants',
@@ -450,7 +450,7 @@ SELECT 'warning', 'outside_connections',
   JOIN pg_proc AS p ON p.oid = d.objid AND p.prokind = 'f'
  CROSS JOIN LATERAL aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS a
   JOIN grantees AS g ON g.oid = a.grantee
- WHERE e.extname IN ('dblink', 'http', 'pg_net') AND a.privilege_type = 'EXECUTE'
+ WHERE e.extname IN ('dblink', 'http', 'pg_net')
  GROUP BY e.extname, g.name
 
 UNION ALL

@@ -59,6 +59,8 @@ CREATE ROLE exempt LOGIN BYPASSRLS IN ROLE team;
 CREATE ROLE maker LOGIN CREATEROLE IN ROLE mcp_exec;
 CREATE ROLE copier LOGIN REPLICATION IN ROLE mcp_auth;
 CREATE ROLE other LOGIN SUPERUSER CREATEROLE;
+CREATE ROLE app LOGIN CREATEROLE;
+GRANT EXECUTE ON FUNCTION mcp.enter TO app;
 :found
 :mend \gexec
 :found
@@ -78,7 +80,7 @@ ROLLBACK;
 -- Whoever may do everything is no login of a frontend, and need not be looked at.
 BEGIN;
 CREATE ROLE chief LOGIN SUPERUSER;
-DO $$ BEGIN EXECUTE format('GRANT mcp_auth, mcp_exec TO %I', (SELECT rolname FROM pg_roles WHERE oid = 10)); END $$;
+DO $$ BEGIN EXECUTE format('GRANT mcp_auth, mcp_exec, mcp_owner TO %I', (SELECT rolname FROM pg_roles WHERE oid = 10)); END $$;
 :found
 ROLLBACK;
 
@@ -120,6 +122,13 @@ GRANT SELECT ON mcp.session_statistics TO mcp_user;
 GRANT USAGE ON SEQUENCE mcp.audit_log_id_seq TO PUBLIC;
 GRANT SELECT (verifier), UPDATE (user_id) ON mcp.sessions TO mcp_user;
 GRANT SELECT (user_id) ON mcp.sessions TO mcp_exec;
+-- Whose they are, an operator's own role, and Supabase's as its set-up has it.
+GRANT SELECT (user_id) ON mcp.sessions TO mcp_owner;
+GRANT SELECT ON mcp.sessions TO regress_owner;
+CREATE ROLE anon;
+CREATE ROLE authenticated;
+CREATE ROLE service_role;
+GRANT SELECT (session_id) ON mcp.sessions TO anon, authenticated, service_role;
 :found
 :mend \gexec
 :found
@@ -192,6 +201,7 @@ ROLLBACK;
 BEGIN;
 CREATE ROLE runner LOGIN;
 CREATE ROLE runners ROLE runner IN ROLE mcp_exec, mcp_auth;
+CREATE ROLE clerks ROLE runner IN ROLE mcp_auth;
 CREATE ROLE readers IN ROLE pg_read_all_data;
 ALTER ROLE mcp_user INHERIT;
 GRANT readers TO mcp_user;
