@@ -397,7 +397,14 @@ async fn doctor_finds_that_nobody_cleans_up(world: &Shared) -> Result<()> {
     // One database has the worker; here is another.
     superuser.batch_execute(r#"CREATE DATABASE "it's another""#).await?;
     let other = cluster.superuser("it's another").await?;
-    other.batch_execute("CREATE EXTENSION mcp_sessions").await?;
+    other
+        .batch_execute(
+            "CREATE EXTENSION mcp_sessions; CREATE TABLE there (); ALTER TABLE there OWNER TO mcp_user",
+        )
+        .await?;
+    let here = asked(&superuser, "owned_objects").await?;
+    ensure!(here.is_empty(), "what is in another database: {here:?}");
+    ensure!(asked(&other, "owned_objects").await?.len() == 1, "and there it is not found");
     let found = asked(&other, "worker").await?;
     ensure!(found.len() == 1 && found[0].1.contains("not in it's another"), "{found:?}");
     other.batch_execute(&found[0].2).await?;

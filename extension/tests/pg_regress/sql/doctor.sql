@@ -240,6 +240,10 @@ GRANT CREATE ON DATABASE :DBNAME TO mcp_user;
 GRANT TEMPORARY ON DATABASE :DBNAME TO PUBLIC;
 GRANT EXECUTE ON FUNCTION pg_advisory_lock(bigint) TO mcp_user;
 GRANT EXECUTE ON FUNCTION lo_import(text) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION lo_export(oid, text) TO PUBLIC;
+-- The same names, and nothing of the server's behind them.
+CREATE FUNCTION clinic.lo_import(text) RETURNS integer LANGUAGE sql AS 'SELECT 1';
+CREATE FUNCTION clinic.pg_advisory_lock(bigint) RETURNS integer LANGUAGE sql AS 'SELECT 1';
 :found
 :mend \gexec
 :found
@@ -320,6 +324,10 @@ CREATE POLICY everybody ON clinic.notes USING (true) WITH CHECK (1 = 1);
 CREATE POLICY readers ON clinic.notes FOR SELECT USING (true);
 CREATE POLICY tools ON clinic.notes TO mcp_user USING (true);
 CREATE POLICY others ON clinic.notes TO regress_owner USING (true);
+CREATE TABLE clinic.news (body text);
+ALTER TABLE clinic.news ENABLE ROW LEVEL SECURITY;
+GRANT SELECT ON clinic.news TO mcp_user;
+CREATE POLICY everybody ON clinic.news USING (true);
 :found
 :mend \gexec
 :found
