@@ -503,7 +503,6 @@ SELECT 'warning', 'policy_nobody',
   FROM policies AS p
  WHERE p.permissive
    AND p.all_text ~ '\mmcp\.(user_id|session_id|issuer|subject|client_id|scopes|claims|has_scope)\('
-   AND p.all_text ~ '\m(IS DISTINCT FROM|IS NOT DISTINCT FROM|IS NULL|COALESCE|CASE)\M|\mNOT[ (]+'
    AND regexp_replace(p.all_text, '\mIS NOT NULL\M', '', 'g')
        ~ '\m(IS DISTINCT FROM|IS NOT DISTINCT FROM|IS NULL|COALESCE|CASE)\M|\mNOT[ (]+'
    AND p.all_text !~ '\mmcp\.require_user\('

@@ -304,6 +304,11 @@ CREATE SCHEMA closed
 GRANT SELECT ON closed.notes TO mcp_user;
 CREATE SEQUENCE clinic.numbers;
 GRANT SELECT ON clinic.numbers TO mcp_user;
+-- A restrictive policy lets nobody see anything.
+CREATE TABLE clinic.narrow (id bigint, owner uuid);
+ALTER TABLE clinic.narrow ENABLE ROW LEVEL SECURITY;
+CREATE POLICY few ON clinic.narrow AS RESTRICTIVE USING (id < 10);
+GRANT SELECT ON clinic.narrow TO mcp_user;
 :found
 :mend \gexec
 :found
@@ -343,6 +348,9 @@ CREATE POLICY b ON clinic.notes FOR SELECT USING (NOT EXISTS (SELECT FROM clinic
 CREATE POLICY c ON clinic.notes FOR INSERT WITH CHECK (coalesce(owner = mcp.user_id(), true));
 CREATE POLICY d ON clinic.notes FOR SELECT USING (owner = mcp.user_id() OR mcp.user_id() IS NULL);
 CREATE POLICY sound ON clinic.notes FOR SELECT USING (mcp.user_id() IS NOT NULL AND owner IS NOT DISTINCT FROM mcp.user_id());
+CREATE POLICY sound_too ON clinic.notes FOR SELECT USING (owner = mcp.user_id() AND body IS NOT NULL);
+CREATE POLICY published ON clinic.notes FOR SELECT USING (body IS NULL);
+CREATE POLICY narrows ON clinic.notes AS RESTRICTIVE FOR SELECT USING (mcp.user_id() IS NULL OR id > 0);
 :found
 :mend \gexec
 :found
@@ -358,6 +366,7 @@ ALTER TABLE clinic.notes ENABLE ROW LEVEL SECURITY;
 GRANT SELECT, INSERT ON clinic.notes TO mcp_user;
 CREATE POLICY supabase ON clinic.notes USING ((SELECT auth.uid()) = owner) WITH CHECK (auth.uid() = owner);
 CREATE POLICY handmade ON clinic.notes FOR SELECT USING (owner = current_setting('app.user')::uuid);
+CREATE POLICY mixed ON clinic.notes FOR SELECT USING (auth.uid() = owner AND current_setting('app.on') = 'on');
 :found
 :mend \gexec
 :found
@@ -377,6 +386,10 @@ CREATE VIEW clinic.through_two WITH (security_invoker = off) AS SELECT * FROM cl
 CREATE VIEW clinic.sound WITH (security_invoker) AS SELECT * FROM clinic.notes;
 CREATE MATERIALIZED VIEW clinic.copied AS SELECT * FROM clinic.notes;
 GRANT SELECT ON clinic.through, clinic.through_two, clinic.sound, clinic.copied TO mcp_user;
+CREATE TABLE clinic.plain (x integer);
+CREATE VIEW clinic.harmless AS SELECT * FROM clinic.plain;
+GRANT SELECT ON clinic.harmless TO mcp_user;
+CREATE FUNCTION clinic.measure() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET work_mem = '1MB' AS 'SELECT 1::bigint';
 CREATE FUNCTION clinic.peek() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM clinic.notes';
 RESET ROLE;
 CREATE FUNCTION clinic.reign() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -408,6 +421,26 @@ CREATE TABLE clinic.notes (id bigint, owner uuid, body text);
 ALTER TABLE clinic.notes OWNER TO app_owner;
 ALTER TABLE clinic.notes ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON clinic.notes USING (owner = (SELECT mcp.user_id()));
+CREATE TABLE clinic.parts (id bigint) PARTITION BY RANGE (id);
+ALTER TABLE clinic.parts OWNER TO app_owner;
+ALTER TABLE clinic.parts ENABLE ROW LEVEL SECURITY;
+-- Of an owner whom tools cannot act as: what runs as the caller is none, nor is what runs as another.
+CREATE ROLE stranger NOLOGIN;
+CREATE ROLE third NOLOGIN;
+CREATE TABLE clinic.theirs (id bigint);
+ALTER TABLE clinic.theirs OWNER TO stranger;
+ALTER TABLE clinic.theirs ENABLE ROW LEVEL SECURITY;
+CREATE FUNCTION clinic.by_caller() RETURNS integer LANGUAGE sql AS 'SELECT 1';
+ALTER FUNCTION clinic.by_caller() OWNER TO stranger;
+CREATE FUNCTION clinic.by_third() RETURNS integer LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1';
+ALTER FUNCTION clinic.by_third() OWNER TO third;
+-- Whom no force holds.
+CREATE ROLE exempt NOLOGIN BYPASSRLS;
+CREATE TABLE clinic.passed (id bigint);
+ALTER TABLE clinic.passed OWNER TO exempt;
+ALTER TABLE clinic.passed ENABLE ROW LEVEL SECURITY;
+CREATE FUNCTION clinic.by_exempt() RETURNS integer LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1';
+ALTER FUNCTION clinic.by_exempt() OWNER TO exempt;
 :found
 :mend \gexec
 :found
@@ -419,6 +452,11 @@ CREATE TABLE clinic.notes (owner uuid, parent bigint CONSTRAINT later REFERENCES
 ALTER TABLE clinic.notes ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON clinic.notes USING (owner = (SELECT mcp.user_id()));
 GRANT INSERT ON clinic.notes TO mcp_user;
+-- Nothing of it waits where nothing is written.
+CREATE TABLE clinic.read (owner uuid, parent bigint CONSTRAINT later_too REFERENCES clinic.parents DEFERRABLE INITIALLY DEFERRED);
+ALTER TABLE clinic.read ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON clinic.read USING (owner = (SELECT mcp.user_id()));
+GRANT SELECT ON clinic.read TO mcp_user;
 :found
 :mend \gexec
 :found
@@ -455,23 +493,46 @@ ALTER ROLE d SET default_transaction_isolation = 'Repeatable Read';
 ALTER ROLE d SET log_parameter_max_length = '0.5kB';
 ALTER ROLE d SET log_parameter_max_length_on_error = '0B';
 SELECT severity, check_name, finding FROM clinic.found;
+-- However it is spelled, and wherever it is set; who keeps no session need not wait.
+ALTER DATABASE :DBNAME SET log_parameter_max_length = 0;
+ALTER ROLE a SET synchronous_commit = 'False';
+ALTER ROLE b SET synchronous_commit = 'no';
+ALTER ROLE c SET synchronous_commit = '0';
+ALTER ROLE d IN DATABASE :DBNAME SET synchronous_commit = 'off';
+ALTER ROLE d IN DATABASE :DBNAME SET default_transaction_isolation = 'serializable';
+CREATE ROLE e LOGIN IN ROLE mcp_exec;
+ALTER ROLE e SET synchronous_commit = 'off';
+CREATE ROLE f LOGIN IN ROLE mcp_auth;
+ALTER ROLE f SET synchronous_commit = 'local';
+SELECT finding, remedy FROM clinic.found WHERE check_name IN ('durability', 'isolation');
 ROLLBACK;
 
 -- What the server is started with, which libraries it has and what whoever asks has set cannot be planted: here the
 -- catalog says so instead.
 BEGIN;
 CREATE ROLE frontend LOGIN IN ROLE mcp_auth;
+ALTER ROLE frontend IN DATABASE :DBNAME SET auto_explain.log_verbose = on;
+-- Each of these keeps plans and parameters out by one setting.
+CREATE ROLE quiet_frontend LOGIN IN ROLE mcp_auth;
+ALTER ROLE quiet_frontend SET auto_explain.log_verbose = off;
+ALTER ROLE quiet_frontend SET pgaudit.log_parameter = off;
+CREATE ROLE fast_frontend LOGIN IN ROLE mcp_auth;
+ALTER ROLE fast_frontend SET auto_explain.log_min_duration = -1;
 CREATE TABLE clinic.settings AS
 SELECT * FROM pg_settings WHERE name !~ '^(auto_explain|pgaudit)\.' AND name NOT IN ('fsync', 'full_page_writes');
 INSERT INTO clinic.settings (name, setting, source, boot_val, reset_val) VALUES
     ('fsync', 'off', 'configuration file', 'on', 'off'), ('full_page_writes', 'off', 'configuration file', 'on', 'off'),
     ('auto_explain.log_parameter_max_length', '-1', 'default', '-1', '-1'),
+    ('auto_explain.log_verbose', 'on', 'configuration file', 'off', 'on'),
+    ('auto_explain.log_min_duration', '0', 'configuration file', '-1', '0'),
     ('pgaudit.log_parameter', 'on', 'configuration file', 'off', 'on');
 UPDATE clinic.settings SET setting = '0', reset_val = '0', source = 'user' WHERE name = 'log_parameter_max_length';
 SET LOCAL allow_system_table_mods = on;
 CREATE OR REPLACE VIEW pg_catalog.pg_settings AS SELECT * FROM clinic.settings;
 SELECT severity, check_name, finding, remedy FROM mcp.doctor()
  WHERE check_name = 'durability' OR check_name = 'logged_parameters' AND finding ~ 'frontend';
+UPDATE clinic.settings SET setting = 'on', reset_val = 'on' WHERE name IN ('fsync', 'full_page_writes');
+SELECT * FROM mcp.doctor() WHERE check_name = 'durability';
 ROLLBACK;
 
 BEGIN;
