@@ -164,7 +164,7 @@ callers (routine, roles) AS (
            ('sample', '{mcp_user}'), ('roots', '{mcp_user}'), ('client_capabilities', '{mcp_user}')
 ),
 -- What the extension brought.
-members (class, oid) AS (
+own_objects (class, oid) AS (
     SELECT d.classid, d.objid
       FROM pg_depend AS d
       JOIN pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'mcp_sessions'
@@ -173,14 +173,14 @@ members (class, oid) AS (
 own_routines (oid, name, acl, owner, definer, settings, roles) AS (
     SELECT p.oid, p.proname, coalesce(p.proacl, acldefault('f', p.proowner)), p.proowner, p.prosecdef, p.proconfig,
            coalesce(c.roles, '{}')
-      FROM members AS m
+      FROM own_objects AS m
       JOIN pg_proc AS p ON p.oid = m.oid
       LEFT JOIN callers AS c ON c.routine = p.proname
      WHERE m.class = 'pg_proc'::regclass
 ),
 own_relations (oid, kind, options) AS (
     SELECT c.oid, c.relkind, c.reloptions
-      FROM members AS m
+      FROM own_objects AS m
       JOIN pg_class AS c ON c.oid = m.oid
      WHERE m.class = 'pg_class'::regclass
 ),

@@ -349,12 +349,12 @@ unsafe extern "C-unwind" fn on_subtransaction(
     _: *mut std::ffi::c_void,
 ) {
     // Ids grow: an aborting subtransaction with an id not above that of the arming contains it. Released, the arming belongs
-    // to a parent, and whatever contains that is below as well.
+    // to a parent, and whatever contains that is below as well. What is left of an earlier transaction may be poisoned too:
+    // it is nobody in this one.
     // SAFETY: as in `phase`.
     unsafe {
         let identity = identity();
         if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB
-            && (*identity).phase == Phase::Armed
             && subtransaction <= (*identity).subtransaction
         {
             (*identity).phase = Phase::Poisoned;
