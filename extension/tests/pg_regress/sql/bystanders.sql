@@ -60,6 +60,7 @@ SELECT mcp.touch_session(:'token') > now() + interval '23:59' AS slid;
 BEGIN;
 SELECT status FROM mcp.enter(:'token');
 SELECT mcp.set_state('{"c": 1}') IS NOT NULL AS state;
+SELECT mcp.state();
 COMMIT;
 SELECT 'touch, enter', regress.changed();
 SELECT mcp.begin_sign_in(:'state', :'browser', '{}') IS NOT NULL AS begun;
@@ -82,7 +83,7 @@ SELECT 'replay', regress.changed();
 SELECT access_token AS token, session_id AS second FROM mcp.create_session('https://idp.example', 'alice', NULL) \gset
 SELECT mcp.revoke_session(:'token'), mcp.revoke_session_by_id(:'session_id');
 SELECT access_token AS token, session_id AS third FROM mcp.create_session('https://idp.example', 'alice', NULL, 'alices') \gset
-SELECT mcp.revoke_token(:'token', 'alices');
+SELECT mcp.revoke_token(:'of_bob', 'alices') AS of_another_client, mcp.revoke_token(:'token', 'alices');
 SELECT count(*) FROM mcp.create_session('https://idp.example', 'alice', NULL) \gset
 SELECT mcp.revoke_user_sessions(:'user_id');
 SELECT 'revoke', regress.changed();

@@ -135,6 +135,20 @@ SELECT mcp.read_resource(:'token', 'no://page');
 SELECT mcp.list_prompts(:'token', page_size => 0);
 SELECT mcp.list_prompts(:'token', page_size => 1001);
 SELECT mcp.list_resource_templates(:'token', page_size => 1)->'cursor';
+-- One begins after what the one before it ended with, in the order of the keys, not in that of the table.
+RESET ROLE;
+SELECT mcp.expose_tool('catalog.whole_tool()', n), mcp.expose_prompt('catalog.whole_prompt()', n),
+       mcp.expose_resource('catalog.whole_page()', 'paged://' || n), mcp.expose_resource('catalog.page'::regproc, 'paged://' || n || '/{id}')
+  FROM unnest('{paged-c,paged-a,paged-d,paged-b}'::text[]) AS n;
+SET ROLE regress_exec;
+SELECT e->>'name' AS name, e->'cursor' AS cursor FROM mcp.list_tools(:'token', after => 'paged-a', page_size => 2) AS e;
+SELECT e->>'name' AS name, e->'cursor' AS cursor FROM mcp.list_prompts(:'token', after => 'paged-a', page_size => 2) AS e;
+SELECT e->>'uri' AS uri, e->'cursor' AS cursor FROM mcp.list_resources(:'token', after => 'paged://paged-a', page_size => 2) AS e;
+SELECT e->>'uriTemplate' AS uri, e->'cursor' AS cursor
+  FROM mcp.list_resource_templates(:'token', after => 'paged://paged-a/{id}', page_size => 2) AS e;
+RESET ROLE;
+SELECT mcp.withdraw_tool(n), mcp.withdraw_prompt(n), mcp.withdraw_resource('paged://' || n), mcp.withdraw_resource('paged://' || n || '/{id}')
+  FROM unnest('{paged-c,paged-a,paged-d,paged-b}'::text[]) AS n;
 -- A function that changed hands is not what was exposed, nor what completes.
 RESET ROLE;
 ALTER FUNCTION catalog.page OWNER TO regress_nobody;
