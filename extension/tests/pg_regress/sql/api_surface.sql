@@ -19,6 +19,17 @@ SELECT * FROM (SELECT CASE conrelid WHEN 0 THEN contypid::regtype::text ELSE con
                  FROM pg_constraint WHERE connamespace = 'mcp'::regnamespace AND contype IN ('p', 'u', 'f', 'c'))
                 AS c (whose, what)
  ORDER BY whose COLLATE "C", what COLLATE "C";
+-- Columns: what each must have and what it has by itself.
+SELECT format('%s.%s %s%s%s', a.attrelid::regclass, a.attname, format_type(a.atttypid, a.atttypmod),
+              CASE WHEN a.attnotnull THEN ' not null' END, ' default ' || pg_get_expr(d.adbin, d.adrelid))
+       || coalesce(' identity ' || nullif(a.attidentity::text, ''), '') || coalesce(' collate ' || nullif(l.collname, 'default'), '')
+  FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid
+  LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+  LEFT JOIN pg_collation AS l ON l.oid = a.attcollation
+ WHERE c.relnamespace = 'mcp'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+ ORDER BY c.relname COLLATE "C", a.attnum;
+SELECT pg_get_indexdef(indexrelid) AS index FROM pg_index
+ WHERE indrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'mcp'::regnamespace) ORDER BY 1;
 -- Columns that are stored otherwise than their types say.
 SELECT attrelid::regclass, attname, attstorage FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
  WHERE attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'mcp'::regnamespace AND relkind = 'r')

@@ -37,6 +37,9 @@ SELECT xmin = :'before' AS not_written FROM mcp.sessions WHERE session_id = :'se
 UPDATE mcp.sessions SET expires_at = expires_at - interval '1 hour' WHERE session_id = :'session_id';
 SET ROLE regress_auth;
 SELECT mcp.touch_session(:'access_token') - now() BETWEEN '23:59' AND '24:01' AS slid;
+RESET ROLE;
+SELECT updated_at > created_at AS used_later FROM mcp.sessions WHERE session_id = :'session_id';
+SET ROLE regress_auth;
 -- Never beyond the absolute limit.
 RESET ROLE;
 UPDATE mcp.sessions SET absolute_expires_at = now() + interval '3 hours', expires_at = now() + interval '1 hour'
@@ -66,6 +69,18 @@ SELECT status, refresh_token = :'refresh_3' AS same FROM mcp.refresh_session(:'r
 RESET ROLE;
 SELECT count(*) AS live FROM mcp.refresh_tokens WHERE session_id = :'session_id' AND replaced_at IS NULL;
 SELECT count(*) AS wrapped FROM mcp.wrapped_keys WHERE session_id = :'session_id';
+-- A refresh counts as use, gives the access token its time anew, and neither lives longer than the session.
+BEGIN;
+UPDATE mcp.sessions SET updated_at = now() - interval '1 h', access_expires_at = now() + interval '1 min', expires_at = now() + interval '2 h',
+       absolute_expires_at = now() + interval '1 day' WHERE session_id = :'session_id';
+SELECT status, expires_at - now() BETWEEN '59 min' AND '61 min' AS in_an_hour, refresh_token AS refresh_4 FROM mcp.refresh_session(:'refresh_3', 'editor') \gset
+SELECT :'status', :'in_an_hour';
+SELECT updated_at - now() > '-1 min' AS used, access_expires_at - now() BETWEEN '59 min' AND '61 min' AS in_an_hour,
+       expires_at - now() BETWEEN '23:59' AND '24:01' AS slid FROM mcp.sessions WHERE session_id = :'session_id';
+UPDATE mcp.sessions SET absolute_expires_at = now() + interval '10 min', expires_at = now() + interval '5 min' WHERE session_id = :'session_id';
+SELECT status, expires_at - now() BETWEEN '9 min' AND '11 min' AS at_the_limit FROM mcp.refresh_session(:'refresh_4', 'editor');
+SELECT status, expires_at - now() BETWEEN '9 min' AND '11 min' AS at_the_limit FROM mcp.refresh_session(:'refresh_4', 'editor');
+ROLLBACK;
 -- After the grace it has been copied by somebody.
 UPDATE mcp.refresh_tokens SET replaced_at = replaced_at - interval '61 s' WHERE session_id = :'session_id';
 SET ROLE regress_auth;
@@ -108,6 +123,11 @@ SELECT access_token AS second FROM mcp.create_session('https://idp.example', 'fr
 SELECT access_token AS third FROM mcp.create_session('https://idp.example', 'frank', NULL) \gset
 SELECT status FROM mcp.lookup_session(:'first') UNION ALL SELECT status FROM mcp.lookup_session(:'second')
 UNION ALL SELECT status FROM mcp.lookup_session(:'third');
+BEGIN;
+UPDATE mcp.sessions SET updated_at = now() - interval '1 min' WHERE session_id = (SELECT session_id FROM mcp.lookup_session(:'third'));
+SELECT count(*) AS made FROM mcp.create_session('https://idp.example', 'frank', NULL);
+SELECT status FROM mcp.lookup_session(:'second') UNION ALL SELECT status FROM mcp.lookup_session(:'third');
+ROLLBACK;
 -- One that has ended takes no room.
 SELECT access_token AS first FROM mcp.create_session('https://idp.example', 'gwen', NULL) \gset
 SELECT access_token AS second FROM mcp.create_session('https://idp.example', 'gwen', NULL) \gset

@@ -120,7 +120,12 @@ SELECT client_id AS another FROM mcp.register_dynamic_client('d', '{https://a.ex
 SELECT count(*) AS another FROM mcp.clients WHERE client_id = :'another';
 ROLLBACK;
 SET ROLE regress_auth;
--- More scopes from the same browser: the same session, widened, with new tokens.
+-- More scopes from the same browser: the same session, widened, with new tokens, and for as long as a new one.
+RESET ROLE;
+UPDATE mcp.sessions SET updated_at = now() - interval '1 h', access_expires_at = now() + interval '1 min', access_ttl = '2 min',
+       previous_expires_at = now(), expires_at = now() + interval '1 h' WHERE session_id = :'session_id';
+UPDATE mcp.consents SET given_at = now() - interval '1 h', expires_at = now() + interval '1 h';
+SET ROLE regress_auth;
 SELECT code AS code_2 FROM mcp.issue_code('https://idp.example', 'grace', '{"access_token": "second"}', :'dynamic',
     'http://127.0.0.1:6000/cb', '127.0.0.1', :'challenge', :'resource', '{mcp,notes:write}', '{}', '{}', true,
     :'browser_1', :'browser_2') \gset
@@ -129,6 +134,11 @@ SELECT status, session_id = :'session_id' AS same_session, access_token AS acces
   FROM mcp.redeem_code(:'code_2', :'dynamic', 'http://127.0.0.1:6000/cb', :'verifier') \gset
 SELECT :'status', :'same_session', :'scopes';
 SELECT status, state, scopes FROM mcp.lookup_session(:'access_2', :'resource');
+RESET ROLE;
+SELECT metadata, updated_at - now() > '-1 min' AS used, access_expires_at - now() BETWEEN '59 min' AND '61 min' AS in_an_hour,
+       access_ttl, previous_expires_at, expires_at - now() BETWEEN '23:59' AND '24:01' AS slid FROM mcp.sessions WHERE session_id = :'session_id';
+SELECT now() - given_at < '1 min' AS given_again, expires_at - now() > '29 days' AS remembered FROM mcp.consents ORDER BY given_at DESC LIMIT 1;
+SET ROLE regress_auth;
 SELECT mcp.session_oauth_data(:'access_2');
 SELECT status FROM mcp.lookup_session(:'access_token', :'resource');
 SELECT status FROM mcp.refresh_session(:'refresh_token', :'dynamic');
@@ -243,6 +253,9 @@ SELECT secret FROM unnest(ARRAY['secret', 'mcpc_', repeat('1', 20)]) AS secret,
 SET mcp.max_sign_ins = 10;
 SELECT count(mcp.begin_sign_in(repeat('s', 43) || n, repeat('b', 43), '{}')) FROM generate_series(1, 5000) AS n;
 SELECT count(*) < 4000 AS bounded FROM mcp.sign_ins;
+SET mcp.max_sign_ins = 1000;
+SELECT count(mcp.begin_sign_in(repeat('t', 43) || n, repeat('b', 43), '{}')) FROM generate_series(1, 5000) AS n;
+SELECT count(*) BETWEEN 1000 AND 4000 AS no_fewer_than_may_be FROM mcp.sign_ins;
 SELECT status AS oldest FROM mcp.finish_sign_in(repeat('s', 43) || 1, repeat('b', 43));
 RESET mcp.max_sign_ins;
 DELETE FROM mcp.sign_ins;
