@@ -218,7 +218,7 @@ impl Mcp {
         let messages: Vec<_> = messages.iter().map(|text| Message::parse(text.get().as_bytes())).collect();
         era::judge_batch(&parts.headers, messages.iter().flatten())?;
         let mut answers: Vec<Box<RawValue>> = Vec::new();
-        let mut fault = None;
+        let (mut fault, mut ran) = (None, false);
         for message in messages {
             let answered = match message {
                 // Not even begun: a call goes on without whoever waits for it.
@@ -229,9 +229,12 @@ impl Mcp {
                 Err(malformed) => Err(malformed.into()),
             };
             let mut response = match answered {
-                Ok(response) => response,
-                // What HTTP has to say, it says of the whole batch, unless something has run.
-                Err(failure) if failure.rpc.is_none() && answers.is_empty() => return Err(failure),
+                Ok(response) => {
+                    ran = true;
+                    response
+                }
+                // What HTTP has to say, as that a token does not hold, it says of the whole batch, unless something has run.
+                Err(failure) if failure.rpc.is_none() && !ran => return Err(failure),
                 // A notification has no answer.
                 Err(failure) if failure.rpc.is_none() && failure.id.is_none() => {
                     fault = fault.or(Some(Arc::new(failure.fault)));

@@ -24,6 +24,7 @@ pub fn tests(world: &Shared) -> Trials {
         checklist_37_a_flood_of_registrations_is_told_to_wait,
         checklist_37_the_table_of_clients_is_bounded,
         checklist_19_guessing_is_slowed_down,
+        guessing_in_batches_is_slowed_down,
         guessing_at_the_page_of_sessions_is_slowed_down,
     ]
 }
@@ -300,6 +301,23 @@ async fn checklist_19_guessing_is_slowed_down(world: &Shared) -> Result<()> {
         Ok(call(session.token.clone(), "203.0.113.7").await?.status == StatusCode::OK)
     })
     .await
+}
+
+/// What else is wrong with a batch hides no guess.
+async fn guessing_in_batches_is_slowed_down(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let limited = limited(world, &database, |settings| settings).await?;
+    let client = limited.frontend.mcp(Era::Legacy).with(Door::Bearer, &unheard_of("mcps"));
+    let batch = json!([1, {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}]).to_string();
+    for _ in 0..10 * FEW {
+        let answer = client.post(batch.clone()).await?;
+        match answer.status {
+            StatusCode::UNAUTHORIZED => {}
+            StatusCode::TOO_MANY_REQUESTS => return Ok(()),
+            status => bail!("{status}: {}", answer.text),
+        }
+    }
+    bail!("guessing goes on for ever")
 }
 
 async fn guessing_at_the_page_of_sessions_is_slowed_down(world: &Shared) -> Result<()> {
