@@ -66,6 +66,7 @@ mod tests {
             ("application/json", false),
             ("application/json, text/html;q=0.5", false),
             ("application/json;q=0.5, text/html", true),
+            ("application/json, text/html", true),
             ("text/html;q=0", false),
             ("text/*", false),
             ("", false),

@@ -93,6 +93,17 @@ fn fits(extension: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::tests::app;
+
+    #[tokio::test]
+    async fn the_platform_only_asks_and_without_tls() {
+        let app = app(&[("MCP_PUBLIC_URL", "https://mcp.example.com")]);
+        for (path, status) in [("/live", 405), ("/ready", 405), ("/metrics", 405), ("/nothing", 404)] {
+            let response = handle(&app, Request::post(path).body(()).unwrap()).await;
+            assert_eq!(response.status(), status, "{path}");
+            assert!(!response.headers().contains_key("strict-transport-security"), "{path}");
+        }
+    }
 
     #[test]
     fn versions_fit_by_release() {

@@ -125,10 +125,27 @@ mod tests {
     }
 
     #[test]
+    fn the_resource_may_be_named_with_a_slash_behind_it() {
+        let resource = "https://mcp.example.com/mcp/v1";
+        for (named, ours) in [
+            (resource, true),
+            ("https://mcp.example.com/mcp/v1/", true),
+            ("https://mcp.example.com/mcp/v1//", false),
+            ("https://mcp.example.com/mcp/v1/x", false),
+            ("https://mcp.example.com/mcp/", false),
+            ("https://MCP.example.com/mcp/v1", false),
+            ("/", false),
+        ] {
+            assert_eq!(is_named(resource, named), ours, "{named}");
+        }
+    }
+
+    #[test]
     fn clients_say_who_they_are_and_prove_nothing() {
         assert_eq!(read(&[], "client_id=a"), Ok("a".into()));
         assert_eq!(read(&["Basic YTo="], ""), Ok("a".into()));
         assert_eq!(read(&["basic YTo="], "client_id=a"), Ok("a".into()));
+        assert_eq!(read(&["Basic  YTo="], ""), Ok("a".into()));
         assert_eq!(read(&["Basic aHR0cHMlM0ElMkYlMkZhOg=="], ""), Ok("https://a".into()));
         let invalid_client = Err((401, "invalid_client"));
         for (authorization, form) in [

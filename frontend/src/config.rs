@@ -627,12 +627,20 @@ pub mod tests {
     fn a_public_url_is_required_off_loopback() {
         for bind in ["0.0.0.0:8080", "127.0.0.1:0"] {
             assert!(faults(&[("MCP_BIND", bind)]).starts_with("MCP_PUBLIC_URL is not set"), "{bind}");
+            // One that is wrong is set.
+            one_fault(&[("MCP_BIND", bind)], "MCP_PUBLIC_URL", "http://mcp.example.com");
         }
         let config =
             read(&[("MCP_BIND", "0.0.0.0:8080"), ("MCP_PUBLIC_URL", "https://mcp.example.com/")]).unwrap();
         assert_eq!(config.public_url.join("/mcp/v1"), "https://mcp.example.com/mcp/v1");
         assert!(config.public_url.is_https());
         assert_eq!(config.public_url.authority(), "mcp.example.com");
+    }
+
+    #[test]
+    fn what_is_empty_in_a_list_is_left_out() {
+        let config = read(&[("MCP_ALLOWED_HOSTS", "a.test, ,b.test,")]).unwrap();
+        assert_eq!(config.allowed_hosts, ["a.test", "b.test"]);
     }
 
     #[test]

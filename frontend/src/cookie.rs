@@ -76,6 +76,13 @@ mod tests {
             "__Host-mcp_browser=x; Path=/; Max-Age=600; HttpOnly; SameSite=Lax; Secure"
         );
         assert!(response.headers()["set-cookie"].is_sensitive(), "it does not print");
+        // Of the session's the contract has the name.
+        let mut response = respond::empty(StatusCode::OK);
+        set(&app, &mut response, crate::credentials::SESSION_COOKIE, "x", 600).unwrap();
+        assert_eq!(
+            response.headers()["set-cookie"],
+            "mcp_session_id=x; Path=/; Max-Age=600; HttpOnly; SameSite=Lax; Secure"
+        );
         let value = "a".repeat(random::SECRET_LENGTH);
         for (cookie, found) in [
             (format!("__Host-mcp_browser={value}"), true),

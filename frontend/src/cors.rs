@@ -78,14 +78,26 @@ mod tests {
     fn a_configured_origin_is_told_what_it_may_send() {
         let asked = headers(&[
             ("origin", "https://app.example.com"),
-            ("access-control-request-headers", "authorization, mcp-param-a b, mcp-param-region, x-evil"),
+            (
+                "access-control-request-headers",
+                "authorization, mcp-param-a b, mcp-param-region, x-evil-header-name",
+            ),
         ]);
         let mut response = preflight(&gate(), &asked, "POST, OPTIONS");
         expose(&gate(), asked.get("origin"), &mut response);
         assert_eq!(response.status(), 204);
         let allowed = response.headers()["access-control-allow-headers"].to_str().unwrap();
-        assert!(allowed.contains("Authorization") && allowed.ends_with("mcp-param-region"), "{allowed}");
+        for name in ["Authorization", "Last-Event-ID", "mcp-param-region"] {
+            assert!(allowed.split(", ").any(|entry| entry == name), "{name} in {allowed}");
+        }
         assert!(!allowed.contains("x-evil") && !allowed.contains("a b"), "{allowed}");
+        for (name, value) in [
+            ("allow", "POST, OPTIONS"),
+            ("access-control-allow-methods", "POST, OPTIONS"),
+            ("access-control-max-age", "600"),
+        ] {
+            assert_eq!(response.headers()[name], value, "{name}");
+        }
         assert_eq!(response.headers()["access-control-allow-origin"], "https://app.example.com");
         let exposed = response.headers()["access-control-expose-headers"].to_str().unwrap();
         assert!(exposed.contains("WWW-Authenticate"));
@@ -99,6 +111,8 @@ mod tests {
             expose(&gate(), asked.get("origin"), &mut response);
             assert!(!response.headers().contains_key("access-control-allow-origin"));
             assert!(!response.headers().contains_key("access-control-allow-headers"));
+            assert!(!response.headers().contains_key("access-control-allow-methods"));
+            assert_eq!(response.headers()["allow"], "POST, OPTIONS");
         }
     }
 }

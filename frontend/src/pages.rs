@@ -141,6 +141,39 @@ mod tests {
     }
 
     #[test]
+    fn whoever_may_not_come_is_shown_no_way_on() {
+        let links = |fault: Fault, way_on| {
+            let html = error(&fault, way_on, "r");
+            let links = html.split("<a href=\"").skip(1).filter_map(|rest| rest.split_once("</a>"));
+            links.map(|(link, _)| link.replace("\">", " ")).collect::<Vec<_>>()
+        };
+        let refused = Fault::client(StatusCode::FORBIDDEN, "x", "x");
+        assert_eq!(links(refused, WayOn::Anywhere), Vec::<String>::new());
+        // Whom the provider turned away may be somebody else the next time.
+        let denied = Fault::provider(StatusCode::FORBIDDEN, "access_denied", "x");
+        let both = ["/auth/init sign in for a session token", "/auth/sessions see your sessions"];
+        assert_eq!(links(denied, WayOn::SignIn), both);
+        let sign_in = ["/auth/sessions Sign in to see your sessions"];
+        assert_eq!(links(Fault::no_credential(), WayOn::Sessions), sign_in);
+        assert_eq!(links(Fault::too_many_requests(1), WayOn::Sessions), ["/auth/sessions Try again"]);
+    }
+
+    #[test]
+    fn instants_are_written_as_people_read_them() {
+        let at: DateTime<Utc> = "2026-11-04T09:05:59Z".parse().unwrap();
+        assert_eq!(instant(at), "4 November 2026, 09:05 UTC");
+        assert_eq!(short_instant(at), "4 Nov 2026, 09:05 UTC");
+    }
+
+    #[test]
+    fn what_pages_load_may_be_kept() {
+        for mut asset in [style(), script(), icon()] {
+            respond::harden(&mut asset, true);
+            assert_eq!(asset.headers()["cache-control"], "public, max-age=3600");
+        }
+    }
+
+    #[test]
     fn no_page_carries_script_or_style_in_line() {
         let page = SignedIn { name: "", token: "", endpoint: "", expires_at: String::new(), next: None };
         for html in [render(&page), error(&Fault::no_credential(), WayOn::SignIn, "r")] {

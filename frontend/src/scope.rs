@@ -44,6 +44,9 @@ mod tests {
         let many = (0..=MOST).map(|number| number.to_string()).collect::<Vec<_>>();
         assert_eq!(parse(&many.join(" ")), None);
         assert_eq!(parse(&many[1..].join(" ")).unwrap().len(), MOST);
-        assert_eq!(parse(&"a ".repeat(LONGEST)), None);
+        assert_eq!(parse(&"a".repeat(LONGEST_NAME)).unwrap().len(), 1);
+        let longest = "a ".repeat(LONGEST / 2);
+        assert_eq!(parse(&longest).unwrap(), ["a"]);
+        assert_eq!(parse(&format!("{longest}a")), None);
     }
 }

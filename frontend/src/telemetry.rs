@@ -102,6 +102,30 @@ mod tests {
         }
     }
 
+    struct Unset;
+
+    impl Environment for Unset {
+        fn get(&self, _: &str) -> Option<String> {
+            None
+        }
+    }
+
+    /// In a process of its own: the log is started once, and for all of it.
+    #[test]
+    fn a_process_that_logs_shows_no_message_of_a_panic() {
+        const PANICS: &str = "MCP_TEST_PANICS";
+        if std::env::var_os(PANICS).is_some() {
+            let _log = start(&Unset).unwrap();
+            panic!("something secret");
+        }
+        let mut process = std::process::Command::new(std::env::current_exe().unwrap());
+        process.args(["--exact", "telemetry::tests::a_process_that_logs_shows_no_message_of_a_panic"]);
+        let output = process.arg("--nocapture").env(PANICS, "1").output().unwrap();
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+        assert!(said.contains("a task panicked") && said.contains("telemetry.rs"), "{said}");
+        assert!(!said.contains("secret"), "{said}");
+    }
+
     #[test]
     fn a_panic_is_logged_by_its_place_alone() {
         let (written, other) = (Written::default(), panic::take_hook());

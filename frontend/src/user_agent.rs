@@ -78,6 +78,7 @@ mod tests {
             ),
             ("Mozilla/5.0 (X11; Linux x86_64) Something/1", "A browser on Linux"),
             ("curl/8.14.1", "curl/8.14.1"),
+            ("x Chrome/1", "x Chrome/1"),
             ("claude-code/2.0 (cli; Linux)", "claude-code/2.0 (cli; Linux)"),
             ("", ""),
         ] {

@@ -424,7 +424,8 @@ mod tests {
                     false
                 ),
                 entry(None, endpoint.to_owned(), json!({"client_name": 7}), false),
-                entry(Some("c"), endpoint.to_owned(), json!({}), false),
+                entry(Some("c"), endpoint.to_owned(), json!({"client_name": "\u{200b}"}), false),
+                entry(None, page.to_owned(), json!({"user_agent": "", "ip": "192.0.2.2"}), false),
             ]),
             claims: json!({"name": "<s>\u{202e}"}),
         }
@@ -453,12 +454,43 @@ mod tests {
         for isolated in ["<bdi>&#60;s&#62;</bdi>", "<bdi>&#60;script&#62;</bdi>"] {
             assert!(html.contains(isolated), "{isolated} not in {html}");
         }
-        for name in ["Token copied by hand", "An application without a name", "app.example.com", "192.0.2.1"]
-        {
+        for name in ["Token copied by hand", "This page in a browser", "app.example.com", "192.0.2.1"] {
             assert!(html.contains(name), "{name} not in {html}");
         }
-        // Each of the four others has its form; so have all of them, and signing out.
-        assert_eq!(html.matches("<form").count(), 6);
+        assert_eq!(html.matches("An application without a name").count(), 2, "{html}");
+        assert!(html.contains("<p class=\"from\">192.0.2.2</p>"), "an empty device is none: {html}");
+        assert!(!html.contains("<code>mcp</code>"), "a scope that every session has says nothing: {html}");
+        // Each of the five others has its form; so have all of them, and signing out.
+        assert_eq!(html.matches("<form").count(), 7);
+    }
+
+    #[test]
+    fn use_keeps_no_session_beyond_its_limit() {
+        let app = app(&[]);
+        let html = page(&app, &mine(&app), None);
+        assert!(html.contains("<dt>Ends</dt>") && !html.contains("Ends unless used"), "{html}");
+    }
+
+    #[test]
+    fn only_what_was_not_asked_for_alerts() {
+        let app = app(&[]);
+        for (notice, role, other) in
+            [(Notice::EndedBefore, "status", "alert"), (Notice::AskedAnew, "alert", "status")]
+        {
+            let html = page(&app, &mine(&app), Some(notice));
+            assert!(html.contains(&format!("role=\"{role}\"")), "{html}");
+            assert!(!html.contains(&format!("role=\"{other}\"")), "{html}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_the_address_is_said_once() {
+        let app = app(&[]);
+        for (name, user) in [("a@example.com", "a@example.com"), ("Ann", "Ann (a@example.com)")] {
+            let mine = MySessions { claims: json!({"name": name, "email": "a@example.com"}), ..mine(&app) };
+            let html = page(&app, &mine, None);
+            assert!(html.contains(&format!("<bdi>{user}</bdi>")), "{html}");
+        }
     }
 
     #[test]

@@ -160,6 +160,8 @@ mod tests {
         let long = shown(&"Ω".repeat(1000));
         assert_eq!(long.chars().count(), LONGEST_NAME);
         assert!(long.ends_with('…'));
+        let longest = "Ω".repeat(LONGEST_NAME);
+        assert_eq!(shown(&longest), longest);
     }
 
     #[test]

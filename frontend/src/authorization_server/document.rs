@@ -358,7 +358,12 @@ mod tests {
     #[test]
     fn checklist_15_only_public_names_are_asked() {
         let documents = Documents::new(false);
-        for id in [ID, "https://app.example.com/a?b=c", "https://xn--bcher-kva.example/a"] {
+        // As long as a name may be, and by a character more.
+        let [longest, too_long] = [61, 62].map(|last| {
+            let labels = [63, 63, 63, last].map(|length| "a".repeat(length));
+            format!("https://{}/a", labels.join("."))
+        });
+        for id in [ID, "https://app.example.com/a?b=c", "https://xn--bcher-kva.example/a", &longest] {
             assert!(documents.address(id).is_ok(), "{id}");
         }
         for id in [
@@ -394,6 +399,7 @@ mod tests {
             "https:app.example.com/a",
             &format!("https://{}.example.com/a", "a".repeat(64)),
             &format!("https://{}example.com/a", "a.".repeat(130)),
+            &too_long,
         ] {
             assert_eq!(documents.address(id), Err(DocumentFault::Address), "{id}");
         }
@@ -479,6 +485,10 @@ mod tests {
             let given = documents.resolver.resolve("app.example.com".parse().unwrap()).await;
             assert!(given.is_err(), "{address}");
         }
+        let public: SocketAddr = "93.184.215.14:443".parse().unwrap();
+        let (documents, _) = leading_to(false, &[&[public]]);
+        let given = documents.resolver.resolve("app.example.com".parse().unwrap()).await.unwrap();
+        assert_eq!(given.collect::<Vec<_>>(), [public], "any other address is");
         let (documents, _) = leading_to(true, &[&["10.0.0.1:0".parse().unwrap()]]);
         assert!(documents.resolver.resolve("app.example.com".parse().unwrap()).await.is_err());
         // And the system's own idea of names is held to the same.
@@ -518,6 +528,7 @@ mod tests {
         };
         assert_eq!(check(json!({})), Ok(()));
         assert_eq!(check(json!({"redirect_uris": ["cursor://x/cb"]})), Ok(()));
+        assert_eq!(check(json!({"redirect_uris": vec!["https://a.example/"; 32]})), Ok(()));
         for (change, fault) in [
             (json!({"client_id": "https://app.example.com/other.json"}), DocumentFault::WrongId),
             (json!({"client_id": "https://APP.example.com/client.json"}), DocumentFault::WrongId),
@@ -539,6 +550,24 @@ mod tests {
         ] {
             assert_eq!(check(change.clone()), Err(fault), "{change}");
         }
+    }
+
+    #[test]
+    fn checklist_38_a_document_is_json_of_an_application() {
+        for (media_type, json) in [
+            ("application/json", true),
+            ("application/json; charset=utf-8", true),
+            ("application/client-metadata+json", true),
+            ("application/xml", false),
+            ("application/octet-stream", false),
+            ("application/jsonp", false),
+            ("text/json", false),
+            ("image/x+json", false),
+        ] {
+            let headers = [(header::CONTENT_TYPE, media_type.parse().unwrap())].into_iter().collect();
+            assert_eq!(is_json(&headers), json, "{media_type}");
+        }
+        assert!(!is_json(&HeaderMap::new()));
     }
 
     #[test]

@@ -207,6 +207,7 @@ mod tests {
             "https://app.exa%6dple.com/",
             "https://0x7f.1/",
             "https://127.1/",
+            "https://0xC0.0xA8.1/",
             "https://[::127.0.0.1]/",
             "https://[/",
             "HTTPS://app.example.com/",
@@ -237,6 +238,10 @@ mod tests {
         ] {
             assert_eq!(RedirectUri::parse(text), None, "{text}");
         }
+        let mut longest = "https://app.example.com/".to_owned();
+        longest.push_str(&"a".repeat(LONGEST - longest.len()));
+        assert!(RedirectUri::parse(&longest).is_some());
+        assert_eq!(RedirectUri::parse(&format!("{longest}a")), None);
         // Web pages and programs of everybody, not of one application.
         for scheme in
             "about blob data file filesystem ftp javascript mailto tel vbscript view-source ws wss".split(' ')
