@@ -69,9 +69,12 @@ async fn checklist_05_provider_is_not_involved_before_consent(world: &Shared) ->
     let client = Client::register(&frontend.url(), WEB).await?;
     let request = client.request("mcp");
     let browser = Browser::new();
-    for _ in 0..3 {
+    for time in 0..3 {
         let page = request.open(&browser).await?;
         ensure!(is_consent_page(&page), "{} {}", page.status, page.text);
+        // A cookie that is there may hold a consent for longer than a new one would.
+        assert_eq!(page.headers.contains_key("set-cookie"), time == 0);
+        ensure!(!page.text.contains("<code>mcp</code>"), "a scope that every session has: {}", page.text);
         assert_eq!(traces(&database).await?, (0, 0, 0), "a GET leaves nothing");
     }
     let answered = request.decide(&browser, "allow").await?;

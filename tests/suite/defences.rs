@@ -142,12 +142,21 @@ async fn connections_are_bounded(world: &Shared) -> Result<()> {
     }
     let line = first_line(&mut connect(&frontend, health).await?).await?;
     ensure!(line.contains(" 503 "), "{line:?} on connection {}", MOST + 1);
+    let metric = async |name: &str| {
+        let text = reqwest::get(format!("{}/metrics", frontend.admin_url())).await?.text().await?;
+        let value = text.lines().find_map(|line| line.strip_prefix(&format!("mcp_frontend_http_{name} ")));
+        Ok::<usize, anyhow::Error>(value.with_context(|| format!("no {name} in {text}"))?.parse()?)
+    };
+    ensure!(metric("connections_turned_away_total").await? > 0);
+    assert_eq!(metric("connections").await?, MOST);
     // Whoever leaves makes room.
     held.pop();
     wait_until("room for another connection", DEADLINE, || async {
         Ok(first_line(&mut connect(&frontend, health).await?).await?.contains(" 200 "))
     })
-    .await
+    .await?;
+    drop(held);
+    wait_until("all of them to be gone", DEADLINE, || async { Ok(metric("connections").await? == 0) }).await
 }
 
 async fn authorization_request_is_bounded_as_a_whole(world: &Shared) -> Result<()> {
@@ -155,19 +164,22 @@ async fn authorization_request_is_bounded_as_a_whole(world: &Shared) -> Result<(
     let frontend = world.frontend(&database).await?;
     // Each parameter is short enough by itself.
     let ask = async |length: usize| {
-        let long = "x".repeat(length);
+        let rest = length - "none".len() - "https://app.test/cb".len();
+        let long = "x".repeat(rest / 5);
         let url = format!(
             "{}/authorize?client_id=none&redirect_uri=https://app.test/cb&state={long}&scope={long}&resource={long}\
-             &login_hint={long}&code_challenge={long}",
-            frontend.url()
+             &login_hint={long}&code_challenge={long}{}",
+            frontend.url(),
+            "x".repeat(rest % 5)
         );
         let answer = reqwest::get(url).await?;
         Ok::<_, anyhow::Error>((answer.status(), answer.text().await?))
     };
-    let (status, text) = ask(4000).await?;
-    ensure!(status == StatusCode::BAD_REQUEST && text.contains("too long"), "{status} {text}");
-    let (status, text) = ask(100).await?;
-    ensure!(status == StatusCode::BAD_REQUEST && !text.contains("too long"), "{status} {text}");
+    for (length, too_long) in [(500, false), (16_384, false), (16_385, true), (20_000, true)] {
+        let (status, text) = ask(length).await?;
+        ensure!(status == StatusCode::BAD_REQUEST, "{length}: {status} {text}");
+        ensure!(text.contains("too long") == too_long, "{length}: {text}");
+    }
     Ok(())
 }
 
@@ -191,6 +203,15 @@ async fn body_that_does_not_come_ends_its_request(world: &Shared) -> Result<()> 
         anyhow::Ok(())
     });
     try_join_all(slow).await?;
+    // What says that it is too long is not waited for, and what breaks off may have been of any length.
+    for (body, status) in [
+        ("Content-Length: 100000000\r\n\r\n{", " 413 "),
+        ("Transfer-Encoding: chunked\r\n\r\nx\r\n", " 400 "),
+    ] {
+        let head = "POST /register HTTP/1.1\r\nHost: HOST\r\nContent-Type: application/json\r\n";
+        let line = first_line(&mut connect(&frontend, &format!("{head}{body}")).await?).await?;
+        ensure!(line.contains(status), "{body:?}: {line:?}");
+    }
     Ok(())
 }
 

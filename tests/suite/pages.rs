@@ -127,6 +127,9 @@ impl Opened {
         let page = browser.html_step(&address).await?;
         assert_eq!(page.status, StatusCode::OK, "{}", page.text);
         assert!(page.text.contains(user), "{}", page.text);
+        for answer in [&start, &page] {
+            assert_eq!(set_cookie(&answer.headers, "mcp_session_id"), None, "the browser sent none");
+        }
         let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
         Ok(Self { http, address, cookie, page: page.text })
     }
@@ -286,6 +289,13 @@ async fn checklist_46_57_the_page_is_not_kept_and_its_cookie_opens_nothing_else(
     let cookie = format!("mcp_account={client}");
     let request = alice.http.get(&alice.address).header("accept", "text/html").header("cookie", cookie);
     assert_eq!(request.send().await?.status(), StatusCode::SEE_OTHER);
+
+    // Signing out takes it away, and no cookie beside it.
+    let form = [("action", "sign_out"), ("token", alice.form_token()?)];
+    let out = alice.http.post(&alice.address).header("cookie", &alice.cookie).form(&form).send().await?;
+    assert_eq!(out.status(), StatusCode::OK);
+    let cookies: Vec<_> = out.headers().get_all("set-cookie").iter().collect();
+    assert_eq!(cookies, ["mcp_account=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax"]);
 
     // Over https no other host can plant the cookie, and it does not travel without TLS.
     let settings = world.settings(&database)?;

@@ -20,6 +20,7 @@ pub fn tests(world: &Shared) -> Trials {
         checklist_32_issuer_of_the_answer_is_compared,
         checklist_32_issuer_may_be_absent_where_it_was_never_promised,
         scope_that_cannot_be_kept_is_refused_at_the_start,
+        what_cannot_be_kept_of_a_person_is_the_providers_fault,
     ]
 }
 
@@ -192,5 +193,44 @@ async fn scope_that_cannot_be_kept_is_refused_at_the_start(world: &Shared) -> Re
         assert_eq!(page.status, StatusCode::BAD_REQUEST, "{scope:.40}: {}", page.text);
     }
     assert_eq!(count(&database, "SELECT count(*) FROM mcp.sign_ins").await?, 0);
+    Ok(())
+}
+
+async fn what_cannot_be_kept_of_a_person_is_the_providers_fault(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (frontend, stub) = world.stubbed(&database).await?;
+    let client = Client::register(&frontend.url(), LOOPBACK).await?;
+    stub.forge(|claims| {
+        claims.insert("name".to_owned(), json!("a\u{0}b"));
+    });
+    for (at_page, at_client) in
+        [("provider_error", "temporarily_unavailable"), ("internal_error", "server_error")]
+    {
+        let mut under_way = under_way(&frontend, &client).await?;
+        let browser = Browser::new();
+        let start = browser.html_step(&format!("{}/auth/sessions", frontend.url())).await?;
+        let provider = start.location()?.context("to the provider")?;
+        let callback =
+            browser.sign_in_until(provider.as_str(), "nobody", |url| url.path() == "/auth/callback").await?;
+        under_way.push(("for the page of sessions", browser, callback));
+        for (what, browser, callback) in under_way {
+            let page = browser.step(callback.as_str()).await?;
+            match page.location()? {
+                Some(answer) => {
+                    ensure!(client.is_answer(&answer), "{what}: {answer}");
+                    assert_eq!(parameter(&answer, "error").as_deref(), Some(at_client), "{what}");
+                }
+                None => assert_eq!(page.json()?["error"], at_page, "{what}"),
+            }
+        }
+        assert_eq!(sessions(&database).await?, 0);
+        // Once more with a person of whom all can be kept, and a database that takes nobody.
+        stub.behave();
+        let full = "ALTER TABLE mcp.sessions ADD CONSTRAINT takes_nobody CHECK (false) NOT VALID;
+                    ALTER TABLE mcp.authorization_codes ADD CONSTRAINT takes_nobody CHECK (false) NOT VALID";
+        if at_page == "provider_error" {
+            database.superuser().await?.batch_execute(full).await?;
+        }
+    }
     Ok(())
 }

@@ -143,6 +143,11 @@ async fn checklist_32_answers_carry_the_issuer(world: &Shared) -> Result<()> {
         assert_eq!(parameter(&answer, "iss"), issuer, "{error}");
         assert_eq!(page.headers["cache-control"], "no-store");
     }
+    // What says the same as leaving it out.
+    for (name, value) in [("response_mode", "query"), ("resource", &format!("{}/", frontend.resource()))] {
+        let page = request.clone().set(name, value).open(&Browser::new()).await?;
+        assert_eq!(page.status, StatusCode::OK, "{name}={value}: {}", page.text);
+    }
     Ok(())
 }
 
@@ -178,6 +183,9 @@ async fn checklist_32_refusal_of_the_provider_reaches_the_client_without_its_wor
     }
     assert_eq!(stub.token_requests(), Vec::<String>::new());
     assert_eq!(sessions(&database).await?, 0);
+    // Why is for the operator.
+    let log = frontend.logged("the provider answered").await?;
+    ensure!(log.contains("access_denied"), "{log}");
     Ok(())
 }
 
@@ -254,9 +262,11 @@ async fn parameters_that_cannot_be_kept_are_refused(world: &Shared) -> Result<()
         ensure!(parameter(&answer, "error").is_some(), "{name}: {answer}");
     }
     // A hint at who signs in that is longer than any address is not passed on.
-    let request = client.request("mcp").set("login_hint", &"a".repeat(321));
-    let provider = request.decide(&browser, "allow").await?.location()?.context("consented")?;
-    assert_eq!(parameter(&provider, "login_hint"), None);
+    for (length, passed_on) in [(320, Some(320)), (321, None)] {
+        let request = client.request("mcp").set("login_hint", &"a".repeat(length));
+        let provider = request.decide(&browser, "allow").await?.location()?.context("consented")?;
+        assert_eq!(parameter(&provider, "login_hint").map(|hint| hint.len()), passed_on);
+    }
     // Whatever of text a client has in its state comes back as it was.
     for state in ["ä\u{1F600} &=+%20\"'<>", "\u{feff}\u{202e}", "{\"a\": [1]}", &"s".repeat(4000)] {
         let request = client.request("mcp").set("state", state).set("login_hint", "alice@example.com");

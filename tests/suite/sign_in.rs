@@ -21,6 +21,7 @@ pub fn tests(world: &Shared) -> Trials {
         checklist_14_one_subject_at_two_issuers_is_two_users,
         init_answers_programs_and_browsers,
         callback_shows_people_a_page,
+        checklist_57_sign_in_leaves_the_browser_a_cookie_where_that_door_is_open,
         checklist_30_callback_without_code_or_state_is_refused,
         checklist_30_wrong_state_is_refused,
         checklist_31_callback_in_another_browser_is_refused,
@@ -167,9 +168,12 @@ async fn init_answers_programs_and_browsers(world: &Shared) -> Result<()> {
     assert!(query["scope"].split(' ').any(|scope| scope == "openid"));
     assert_eq!(page.headers["cache-control"], "no-store");
     assert_eq!(sessions(&database).await?, 0, "starting a sign-in makes no session");
-    let long = format!("{}/auth/init?login_hint={}", frontend.url(), "a".repeat(321));
-    let target = Browser::new().step(&long).await?.location()?.expect("a redirect has a target");
-    assert_eq!(parameter(&target, "login_hint"), "", "no address is that long");
+    // No address is longer than 320.
+    for (length, passed_on) in [(320, 320), (321, 0)] {
+        let url = format!("{}/auth/init?login_hint={}", frontend.url(), "a".repeat(length));
+        let target = Browser::new().step(&url).await?.location()?.expect("a redirect has a target");
+        assert_eq!(parameter(&target, "login_hint").len(), passed_on, "{length}");
+    }
     Ok(())
 }
 
@@ -190,6 +194,38 @@ async fn callback_shows_people_a_page(world: &Shared) -> Result<()> {
     Ok(())
 }
 
+async fn checklist_57_sign_in_leaves_the_browser_a_cookie_where_that_door_is_open(
+    world: &Shared,
+) -> Result<()> {
+    let database = world.database().await?;
+    let stub = tests::idp::stub::StubProvider::start().await?;
+    let settings = stub.oidc(world.settings(&database)?).set("MCP_COOKIE_DOOR", "on");
+    let frontend = settings.start().await?;
+    let browser = Browser::new();
+    let init = format!("{}/auth/init?login_hint=alice@example.com&redirect_uri=/welcome", frontend.url());
+    let at_callback = |url: &Url| url.path() == "/auth/callback";
+    let callback = browser.sign_in_until(&init, "alice@example.com", at_callback).await?;
+    let page = browser.html_step(callback.as_str()).await?;
+    assert_eq!(page.status, StatusCode::SEE_OTHER, "{}", page.text);
+    assert_eq!(page.headers["location"].to_str()?, format!("{}/welcome", frontend.url()));
+    ensure!(!page.text.contains("mcps_"), "the token is in the cookie alone: {}", page.text);
+
+    let token = browser.cookie(&frontend.url(), "mcp_session_id")?.expect("the session's cookie");
+    let cookies = page.headers.get_all("set-cookie").iter().filter_map(|cookie| cookie.to_str().ok());
+    let attributes: Vec<_> =
+        cookies.filter_map(|cookie| cookie.strip_prefix(&format!("mcp_session_id={token}; "))).collect();
+    let [attributes] = attributes[..] else { anyhow::bail!("{attributes:?}") };
+    let age = attributes.strip_prefix("Path=/; Max-Age=").and_then(|rest| rest.split_once("; "));
+    let (age, rest) = age.expect("a cookie with an end");
+    assert_eq!(rest, "HttpOnly; SameSite=Lax");
+    // As long as the session may last at most: 30 days.
+    ensure!((29 * 86_400..=30 * 86_400).contains(&age.parse::<u32>()?), "{age} s");
+    let answer = frontend.mcp(Era::Modern).with(Door::Cookie, &token).call("whoami", json!({})).await?;
+    let me: Value = serde_json::from_str(&answer.tool_text()?)?;
+    assert_eq!(me["subject"], "alice@example.com");
+    Ok(())
+}
+
 async fn checklist_30_callback_without_code_or_state_is_refused(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let (frontend, stub) = world.stubbed(&database).await?;
@@ -203,6 +239,9 @@ async fn checklist_30_callback_without_code_or_state_is_refused(world: &Shared) 
     }
     let bare = format!("{}/auth/callback", frontend.url());
     assert_refused(&database, &Browser::new().step(&bare).await?).await?;
+    // What was never a state belongs to no other browser either.
+    let malformed = Browser::new().step(&format!("{bare}?code=x&state=x")).await?;
+    assert_eq!(malformed.json()?["error"], "unknown_sign_in");
     assert_eq!(stub.token_requests(), Vec::<String>::new(), "no code is redeemed before the state holds");
     Ok(())
 }
@@ -407,6 +446,7 @@ async fn logout_ends_the_session(world: &Shared) -> Result<()> {
     assert_eq!(anonymous.status(), StatusCode::UNAUTHORIZED);
     let answer = http.post(&url).header("x-mcp-session-id", &session.token).send().await?;
     assert!(answer.status().is_success(), "{}", answer.status());
+    assert!(!answer.headers().contains_key("set-cookie"), "where that door is shut, no cookie is ours");
 
     let call = frontend.mcp(Era::Modern).with(Door::Bearer, &session.token).call("whoami", json!({})).await?;
     assert_eq!(call.status, StatusCode::UNAUTHORIZED);

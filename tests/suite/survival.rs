@@ -426,6 +426,12 @@ async fn wrong_settings_are_all_named_at_once(world: &Shared) -> Result<()> {
     }
     ensure!(!said.contains(secret), "a secret is repeated in:\n{said}");
     ensure!(!said.contains("panicked"), "{said}");
+    // One of the log's is enough.
+    let stub = StubProvider::start().await?;
+    let frontend = stub.oidc(world.settings(&database)?).set("MCP_LOG_FORMAT", "xml").spawn()?;
+    let status = tokio::task::block_in_place(|| frontend.wait(Duration::from_secs(10)))?;
+    let said = frontend.log_text();
+    ensure!(status.code() == Some(64) && said.contains("MCP_LOG_FORMAT"), "{status} {said}");
     Ok(())
 }
 
