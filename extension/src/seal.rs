@@ -256,6 +256,7 @@ mod unit {
         };
         let (one, two) = ("0a".repeat(32), "FF".repeat(32));
         assert_eq!(write(&format!("{one}\n\n{two}\n"), 0o600), Ok(2));
+        assert_eq!(write(&format!(" {one}\t\r\n  \n\t{two} \n"), 0o600), Ok(2));
         assert!(write(&one, 0o640).unwrap_err().contains("its mode is 0640"));
         assert!(write(&format!("{one}\nnonsense"), 0o600).unwrap_err().contains("line 2"));
         assert!(write("\n", 0o600).unwrap_err().contains("it holds no key"));

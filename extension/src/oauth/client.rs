@@ -328,6 +328,7 @@ mod unit {
             "http://[::1]/x",
             "com.example.app:/callback",
             "cursor://anysphere.cursor-mcp/oauth/callback",
+            &format!("{:a<MAX_URI$}", "https://app.example.com/"),
         ] {
             assert!(acceptable(uri), "{uri}");
         }
@@ -354,6 +355,9 @@ mod unit {
             "http://localhost:+80/",
             "javascript:alert(1)",
             "JavaScript:alert(1)",
+            "javaScript:alert(1)",
+            "jAVASCRIPT:alert(1)",
+            "com.Example.app:/callback",
             "data:text/html,x",
             "file:///etc/passwd",
             "blob:https://app.example.com/x",
@@ -379,7 +383,7 @@ mod unit {
 
     #[test]
     fn ids() {
-        for id in ["my-client", "0190-1234", "x"] {
+        for id in ["my-client", "0190-1234", "x", &"a".repeat(MAX_URI)] {
             assert!(checked_id(id).is_ok(), "{id}");
         }
         for id in ["", "https://app.example.com/client.json", "a b", "ä", &"a".repeat(MAX_URI + 1)] {

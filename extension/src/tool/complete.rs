@@ -128,6 +128,7 @@ mod unit {
             r#"{"type":"text","text":""}"#,
             r#"{"type":"text","text":"a","annotations":{"priority":1},"_meta":{}}"#,
             r#"{"type":"image","data":"AAEC","mimeType":"image/png"}"#,
+            r#"{"type":"image","data":"+/+/","mimeType":"image/png"}"#,
             r#"{"type":"audio","data":"AAE=","mimeType":"audio/wav"}"#,
             r#"{"type":"resource_link","uri":"a://b","name":"b","size":1e999}"#,
             r#"{"type":"resource","resource":{"uri":"a://b","text":"t"}}"#,
@@ -136,6 +137,7 @@ mod unit {
             assert_eq!(check(&format!("{{\"content\":[{block}]}}")), Ok(()), "{block}");
         }
         assert_eq!(check(r#"{"structuredContent":{"a":1e999}}"#), Ok(()));
+        assert_eq!(check(r#"{"content":[],"resultType":"complete"}"#), Ok(()));
         for (result, words) in [
             (r#"{"content":[],"_meta":5}"#, "\"_meta\" must be an object"),
             (r#"{"content":[],"resultType":"input_required"}"#, "\"resultType\" must be"),
