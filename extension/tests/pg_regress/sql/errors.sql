@@ -74,11 +74,46 @@ SET mcp.session_ttl = 10;
 SET mcp.supabase_claims = on;
 SHOW mcp.key_file;
 RESET ROLE;
+SELECT access_token AS entered FROM mcp.create_session('i', 'errors', NULL) \gset
 \set VERBOSITY default
 SELECT mcp.create_session('i', 's', NULL, ttl => '11 years');
 SELECT mcp.create_session('i', 's', NULL, scopes => '{"a b"}');
 SELECT mcp.create_session('i', 's', NULL, state => jsonb_build_object('a', repeat('x', 70000)));
 SELECT mcp.require_user();
+BEGIN;
+SELECT status FROM mcp.enter(:'entered');
+SELECT status FROM mcp.enter(:'entered');
+ROLLBACK;
+BEGIN;
+SAVEPOINT s;
+SELECT status FROM mcp.enter(:'entered');
+ROLLBACK TO s;
+SELECT mcp.user_id();
+ROLLBACK;
+SELECT mcp.register_client('x', '{http://app.example/}');
+SELECT mcp.register_client('x', '{https://app.example/}', 'a b');
+SELECT mcp.issue_code('i', 'x', NULL, 'c', 'r', 'h', 'plain', 'r', '{}', NULL, NULL, true, NULL, repeat('b', 43));
+-- Tables of an older version, before ALTER EXTENSION UPDATE.
+BEGIN;
+ALTER TABLE mcp.sessions RENAME TO complete;
+CREATE TABLE mcp.sessions (session_id uuid PRIMARY KEY);
+SELECT status FROM mcp.enter(:'entered');
+ROLLBACK;
+-- A key file that is named and not there; an empty name is none.
+ALTER SYSTEM SET mcp.key_file = '/nowhere/keys';
+SELECT pg_reload_conf();
+\c -
+SET client_min_messages = warning;
+SELECT mcp.create_session('i', 's', '{}');
+ALTER SYSTEM SET mcp.key_file = '';
+SELECT pg_reload_conf();
+\c -
+SET client_min_messages = warning;
+SELECT source, setting FROM pg_settings WHERE name = 'mcp.key_file';
+SELECT count(*) AS made FROM mcp.create_session('i', 's', '{}');
+ALTER SYSTEM RESET mcp.key_file;
+SELECT pg_reload_conf();
+\c -
 -- A token in the wrong place is not repeated.
 \set VERBOSITY terse
 SELECT mcp.create_session('i', 's', NULL, scopes => '{"mcps_7n42DGM5 x"}');

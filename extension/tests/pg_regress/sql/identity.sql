@@ -49,6 +49,10 @@ BEGIN;
 SELECT status FROM mcp.enter(:'alice');
 SELECT status FROM mcp.enter(:'bob');
 ROLLBACK;
+BEGIN;
+SELECT status FROM mcp.enter(:'alice');
+SELECT status FROM mcp.enter('mcps_nonsense');
+ROLLBACK;
 -- A token that does not hold arms nobody, and leaves the transaction as it was.
 BEGIN;
 SELECT status FROM mcp.enter('mcps_nonsense');
