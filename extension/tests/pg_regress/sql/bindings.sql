@@ -100,6 +100,59 @@ SET ROLE regress_auth;
 BEGIN READ ONLY;
 SELECT status, expires_at - now() < '61 min' AS as_it_was, mcp.user_id() = user_id AS armed FROM mcp.enter(:'access');
 COMMIT;
+-- Nor is a refused call written down, which is refused all the same.
+RESET ROLE;
+CREATE FUNCTION regress.changing() RETURNS text LANGUAGE sql AS 'SELECT ''a''';
+SELECT mcp.expose_tool('regress.changing()');
+ALTER FUNCTION regress.changing() OWNER TO regress_owner;
+SET ROLE regress_exec;
+BEGIN READ ONLY;
+SELECT mcp.call_tool(:'access', 'changing')->>'status' AS status;
+COMMIT;
+-- Elsewhere it is, with whose client it was.
+SET ROLE regress_auth;
+SELECT session_id AS of_client, access_token AS token FROM mcp.create_session('bindings', 'ann', NULL, client_id => 'editor') \gset
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'token', 'changing')->>'status' AS status;
+RESET ROLE;
+SELECT session_id = :'of_client' AS session, client_id FROM mcp.audit_log
+ WHERE event = 'call_refused' AND session_id IN (:'id', :'of_client');
+DELETE FROM mcp.sessions WHERE session_id = :'of_client';
+-- Listing is a use of the session.
+SET ROLE regress_exec;
+SELECT count(*) FROM mcp.list_tools(:'access') \gset
+RESET ROLE;
+SELECT mcp.withdraw_tool('changing'), expires_at - now() > '23:59' AS slid FROM mcp.sessions WHERE session_id = :'id';
+DROP FUNCTION regress.changing();
+-- So is entering: the identity holds as long as the session then does.
+UPDATE mcp.sessions SET expires_at = clock_timestamp() + interval '1 s' WHERE session_id = :'id' RETURNING expires_at AS ended \gset
+BEGIN;
+SELECT status FROM mcp.enter(:'access');
+DO $$
+BEGIN
+    WHILE clock_timestamp() <= transaction_timestamp() + interval '1 s' LOOP
+        PERFORM pg_sleep(0.01);
+    END LOOP;
+END
+$$;
+SELECT statement_timestamp() > :'ended'::timestamptz AS beyond, mcp.user_id() IS NOT NULL AS armed;
+COMMIT;
+-- Where one snapshot serves the transaction: a use slides, is committed, and leaves the statement around it as it was.
+SET default_transaction_isolation = 'repeatable read';
+CREATE TABLE regress.rows AS SELECT n FROM generate_series(1, 3) AS n;
+UPDATE mcp.sessions SET expires_at = now() + interval '1 hour' WHERE session_id = :'id';
+SELECT mcp.touch_session(:'access') - now() > '23:59' AS slid FROM regress.rows;
+SELECT pg_current_xact_id_if_assigned() IS NULL AS idle;
+ROLLBACK;
+SELECT expires_at - now() > '23:59' AS slid FROM mcp.sessions WHERE session_id = :'id';
+UPDATE mcp.sessions SET expires_at = now() + interval '1 hour' WHERE session_id = :'id';
+SELECT e.status FROM regress.rows, mcp.enter(:'access') AS e WHERE n = 1;
+SELECT pg_current_xact_id_if_assigned() IS NULL AS idle;
+ROLLBACK;
+SELECT expires_at - now() > '23:59' AS slid FROM mcp.sessions WHERE session_id = :'id';
+DROP TABLE regress.rows;
+RESET default_transaction_isolation;
+SET ROLE regress_auth;
 SELECT mcp.revoke_session(:'access');
 BEGIN READ ONLY;
 SELECT status FROM mcp.enter(:'access');
@@ -124,6 +177,20 @@ SELECT mcp.remove_client('bindings');
 SELECT event, session_id, actor = session_user AS by_whom FROM mcp.audit_log WHERE client_id = 'bindings';
 -- Not longer than its absolute life, from the beginning.
 SELECT expires_at = absolute_expires_at AS at_once FROM mcp.create_session('bindings', 'ann', NULL, ttl => '2 h', max_lifetime => '1 h');
+-- Of the user that it is made for, where one is named.
+SELECT user_id AS named, access_token AS token, refresh_token IS NULL AS not_refreshed
+  FROM mcp.create_session('bindings', 'ann', NULL, with_refresh => NULL, user_id => '00000000-0000-4000-8000-000000000001') \gset
+SELECT :'named' AS user_id, :'not_refreshed' AS not_refreshed;
+BEGIN;
+SELECT status, user_id, mcp.user_id() AS armed FROM mcp.enter(:'token');
+COMMIT;
+-- Whoever refreshes need name no client, and gets all the scopes where they name none.
+SELECT refresh_token AS refresh
+  FROM mcp.create_session('bindings', 'ann', NULL, client_id => 'editor', scopes => '{a,b}', with_refresh => true) \gset
+SELECT status, access_token AS token, refresh_token AS refresh FROM mcp.refresh_session(:'refresh') \gset
+SELECT :'status', scopes FROM mcp.lookup_session(:'token');
+SELECT status, access_token AS token FROM mcp.refresh_session(:'refresh', 'editor', '{}') \gset
+SELECT :'status', scopes FROM mcp.lookup_session(:'token');
 
 -- An authorization code: its secret, and the consent it rests on. The challenge is that of RFC 7636, appendix B.
 \set verifier dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk
@@ -206,7 +273,12 @@ SELECT status, scopes, claims, expires_at = absolute_expires_at AS at_the_limit,
 SELECT count(*) AS keys FROM mcp.wrapped_keys WHERE session_id = :'id';
 SELECT status FROM mcp.lookup_session(:'access') UNION ALL SELECT status FROM mcp.lookup_session(:'narrowed')
 UNION ALL SELECT status FROM mcp.refresh_session(:'refresh', :'client') UNION ALL SELECT status FROM mcp.refresh_session(:'refresh_2', :'client');
+-- A session of a code lives no longer than whoever redeems it says.
+EXECUTE issue('ben', :'other', 'app.example', '{a}', true, NULL, :'browser_3') \gset
+SELECT status, access_token AS access
+  FROM mcp.redeem_code(:'code', :'other', 'https://app.example/cb', :'verifier', ttl => '30 min', max_lifetime => '1 h') \gset
+SELECT :'status', absolute_expires_at - now() BETWEEN '59 min' AND '61 min' AS in_an_hour FROM mcp.lookup_session(:'access');
 -- Nothing of this is left to the tests that follow.
 DELETE FROM mcp.consents WHERE client_id IN (:'client', :'other');
-DELETE FROM mcp.authorization_codes WHERE client_id = :'client';
+DELETE FROM mcp.authorization_codes WHERE client_id IN (:'client', :'other');
 DELETE FROM mcp.sessions WHERE issuer = 'bindings';
