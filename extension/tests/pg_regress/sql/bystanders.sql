@@ -96,7 +96,7 @@ SELECT mcp.end_session(:'fifth'), mcp.end_other_sessions(), mcp.end_session(:'fo
 COMMIT;
 SELECT 'end', regress.changed();
 SET mcp.max_sessions_per_user = 1;
-SELECT count(*) FROM generate_series(1, 3), LATERAL mcp.create_session('https://idp.example', 'alice', NULL) \gset
+SELECT count(*) FROM generate_series(1, 3) AS n, LATERAL mcp.create_session('https://idp.example', 'alice' || left(n::text, 0), NULL) \gset
 SELECT count(*) AS live FROM mcp.sessions WHERE subject = 'alice' AND revoked_at IS NULL;
 RESET mcp.max_sessions_per_user;
 SELECT 'limit', regress.changed();
