@@ -466,6 +466,8 @@ mod tests {
         let hung = Err(DatabaseError::Deadline);
         assert_eq!(pooler("DATABASE_URL", &hung).unwrap().severity, Severity::Info);
         assert_eq!(pooler("DATABASE_URL", &refused("FATAL: database \"pgbouncer\" does not exist")), None);
+        // A database of that name in which the question means nothing.
+        assert_eq!(pooler("DATABASE_URL", &Err(DatabaseError::Answer("no row".into()))), None);
     }
 
     #[test]

@@ -406,6 +406,18 @@ mod tests {
     }
 
     #[test]
+    fn a_provider_is_asked_again_where_it_may_come_back() {
+        for (status, comes_back) in [
+            (StatusCode::SERVICE_UNAVAILABLE, true),
+            (StatusCode::BAD_REQUEST, false),
+            (StatusCode::FORBIDDEN, false),
+        ] {
+            let response = Fault::provider(status, "provider_error", "").to_response(None, "r1", METADATA);
+            assert_eq!(response.headers().contains_key("retry-after"), comes_back, "{status}");
+        }
+    }
+
+    #[test]
     fn challenges_read_as_clients_parse_them() {
         for (challenge, expected) in [
             (Challenge::Missing, format!("Bearer resource_metadata=\"{METADATA}\", scope=\"mcp\"")),

@@ -160,6 +160,10 @@ mod tests {
         }
         let forwarded = [("host", "evil.example.com"), ("x-forwarded-host", "mcp.example.com")];
         assert_eq!(check(&public, "/mcp/v1", &forwarded), Err(Refused::Host));
+        let plain = gate("http://127.0.0.1", "0.0.0.0:80", &[], &[]);
+        for (host, expected) in [("127.0.0.1:80", Ok(())), ("127.0.0.1:443", Err(Refused::Host))] {
+            assert_eq!(check(&plain, "/mcp/v1", &[("host", host)]), expected, "{host}");
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod tests {
         for (values, expected) in [
             (&["application/x-www-form-urlencoded"][..], Some("application/x-www-form-urlencoded")),
             (&["Application/JSON; charset=UTF-8"][..], Some("application/json")),
+            (&["application/json ; charset=utf-8"][..], Some("application/json")),
             (&["text/plain"][..], Some("text/plain")),
             (&["application/jsonx"][..], Some("application/jsonx")),
             (&[";"][..], Some("")),

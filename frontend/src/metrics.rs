@@ -122,6 +122,8 @@ mod tests {
             r#"mcp_frontend_faults_total{kind="database",code="database_unavailable"} 1"#,
             r#"mcp_frontend_database_connections{role="auth",state="idle"} 2"#,
             "mcp_frontend_subscriptions 4",
+            "mcp_frontend_http_connections 0",
+            "mcp_frontend_http_connections_turned_away_total 0",
             "# EOF",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

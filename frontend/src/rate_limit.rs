@@ -185,6 +185,12 @@ mod tests {
         limit.refused(one);
         limit.refused(one);
         assert_eq!(limit.held_back().keys().collect::<Vec<_>>(), [&one]);
+        // Those who are to wait are not.
+        let later = Instant::now() + Duration::from_secs(600);
+        let future = (0..SWEEP as u32).map(|number| (IpAddr::from(number.to_be_bytes()), later));
+        limit.held_back().extend(future);
+        limit.refused(one);
+        assert_eq!(limit.held_back().len(), SWEEP + 1);
     }
 
     #[test]

@@ -362,6 +362,32 @@ mod tests {
     }
 
     #[test]
+    fn whoever_was_refused_goes_on_where_they_came_from() {
+        for (path, way_on) in [
+            ("/authorize", WayOn::Application),
+            ("/auth/sessions", WayOn::Sessions),
+            ("/nothing", WayOn::Anywhere),
+            ("/auth/init", WayOn::SignIn),
+            ("/auth/callback", WayOn::SignIn),
+        ] {
+            assert_eq!(Route::of(path).way_on(), way_on, "{path}");
+        }
+    }
+
+    #[test]
+    fn each_address_says_what_it_takes() {
+        for (path, methods) in [
+            ("/mcp/v1", "POST, OPTIONS"),
+            ("/auth/sessions", "GET, POST, DELETE, OPTIONS"),
+            ("/auth/sessions/x", "DELETE, OPTIONS"),
+            ("/authorize", "GET, POST, OPTIONS"),
+            ("/healthz", "GET, OPTIONS"),
+        ] {
+            assert_eq!(Route::of(path).methods(), methods, "{path}");
+        }
+    }
+
+    #[test]
     fn each_request_has_a_name_of_its_own() {
         let (one, two) = (request_id(), request_id());
         assert_ne!(one, two);

@@ -280,6 +280,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_connection_string_says_goes_before_what_is_usual() {
+        for (text, name, timeout) in [
+            ("postgresql://u@h/db", "mcp-frontend", CONNECT),
+            ("postgresql://u@h/db?&application_name=x&&sslmode=disable", "x", CONNECT),
+            ("host=h user=u connect_timeout=7", "mcp-frontend", Duration::from_secs(7)),
+        ] {
+            let config = text.parse::<Target>().unwrap_or_else(|error| panic!("{text}: {error}")).config;
+            assert_eq!(config.get_application_name(), Some(name), "{text}");
+            assert_eq!(config.get_connect_timeout(), Some(&timeout), "{text}");
+        }
+    }
+
+    #[test]
     fn a_target_that_cannot_be_meant_is_refused_without_quoting_it() {
         for text in [
             "",

@@ -110,6 +110,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_peer_that_hangs_up_is_told_from_one_that_breaks_off() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let broken = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{";
+        for (answer, unreachable) in [("", true), (broken, false)] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}/", listener.local_addr().unwrap());
+            let peer = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 4096]).await.unwrap();
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            };
+            let client = Client::new();
+            let (fetched, ()) = tokio::join!(fetch(client.get(url), ANSWER_LIMIT), peer);
+            let fault = fetched.unwrap_err();
+            assert_eq!(matches!(fault, ProviderFault::Unreachable(_)), unreachable, "{fault:?}");
+            assert_eq!(matches!(fault, ProviderFault::Garbage(_)), !unreachable, "{fault:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn faults_tell_neither_addresses_nor_content() {
         // Nobody listens on port 1.
         let request = client().unwrap().get("http://127.0.0.1:1/?code=hush");

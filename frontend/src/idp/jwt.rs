@@ -253,6 +253,11 @@ mod tests {
         in_array["aud"] = json!(["mcp"]);
         assert!(check(&signer, &header(), &in_array).is_ok());
         assert!(check(&signer, &json!({"alg": "ES256"}), &claims()).is_ok(), "no kid, one key");
+        for (name, value) in [("sub", "s".repeat(LONGEST_SUBJECT)), ("azp", "mcp".to_owned())] {
+            let mut claims = claims();
+            claims[name] = json!(value);
+            assert!(check(&signer, &header(), &claims).is_ok(), "{name} = {value}");
+        }
     }
 
     #[test]
@@ -332,6 +337,17 @@ mod tests {
         assert!(!with(&|keys| keys[0]["alg"] = json!("ES384")));
         assert!(!with(&|keys| keys[0]["crv"] = json!("P-384")));
         assert!(!with(&|keys| *keys = json!([])));
+        // One that names no algorithm is not used for whatever a token names.
+        let any: Jwk = serde_json::from_value(json!({"kty": "RSA", "n": "AQAB", "e": "AQAB"})).unwrap();
+        for (algorithm, fitting) in [
+            (Algorithm::RS256, true),
+            (Algorithm::PS256, true),
+            (Algorithm::RS384, false),
+            (Algorithm::PS512, false),
+            (Algorithm::HS256, false),
+        ] {
+            assert_eq!(fits(&any, algorithm), fitting, "{algorithm:?}");
+        }
     }
 
     #[test]

@@ -344,6 +344,11 @@ mod tests {
         assert_eq!(provider.metadata().await.unwrap().issuer, "https://id.example.com");
         let until = provider.metadata.lock().await.as_ref().unwrap().1;
         assert!(until > Instant::now() && until <= Instant::now() + RETRY, "asked again in a minute");
+        // One that is not old is not asked for.
+        *provider.metadata.lock().await = Some((metadata(json!({})), Instant::now() + KEEP));
+        assert!(provider.metadata().await.is_ok());
+        let until = provider.metadata.lock().await.as_ref().unwrap().1;
+        assert!(until > Instant::now() + RETRY, "asked too soon");
     }
 
     #[tokio::test]
@@ -389,6 +394,9 @@ mod tests {
         let local =
             metadata(json!({"issuer": "http://127.0.0.1:8090", "token_endpoint": "http://127.0.0.1:8090/t"}));
         assert!(provider("http://127.0.0.1:8090").check(&local).is_ok());
+        let named =
+            metadata(json!({"issuer": "http://127.0.0.1:8090", "token_endpoint": "http://localhost:8090/t"}));
+        assert!(provider("http://127.0.0.1:8090").check(&named).is_ok());
         let weaker =
             metadata(json!({"issuer": "http://127.0.0.1:8090", "token_endpoint": "http://id.example.com/t"}));
         assert!(provider("http://127.0.0.1:8090").check(&weaker).is_err());
@@ -423,9 +431,10 @@ mod tests {
             document[name] = json!("https://10.0.0.1/x");
         }
         assert!(provider("https://10.0.0.1").check(&metadata(document)).is_ok());
-        let elsewhere = metadata(
-            json!({"jwks_uri": "https://keys.example.com/jwks", "token_endpoint": "https://1.1.1.1/"}),
-        );
+        let elsewhere = metadata(json!({
+            "jwks_uri": "https://keys.example.com/jwks", "token_endpoint": "https://1.1.1.1/",
+            "userinfo_endpoint": "https://[2606:4700::1111]/",
+        }));
         assert!(provider("https://id.example.com").check(&elsewhere).is_ok());
     }
 

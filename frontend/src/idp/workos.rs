@@ -232,5 +232,6 @@ mod tests {
         let user = user.as_object().unwrap();
         assert_eq!(pick(user, USER_CLAIMS).keys().collect::<Vec<_>>(), ["email", "last_name"]);
         assert_eq!(full_name(user), Some("Doe".into()));
+        assert_eq!(full_name(&Map::new()), None);
     }
 }

@@ -203,8 +203,11 @@ mod tests {
             kind(r#"{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":""}}"#),
             Kind::Response
         ));
-        let batch = br#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#;
-        assert!(matches!(Payload::parse(batch), Ok(Payload::Batch(messages)) if messages.len() == 1));
+        for blanks in ["", " ", "\r\n\t"] {
+            let batch = format!(r#"{blanks}[{{"jsonrpc":"2.0","id":1,"method":"ping"}}]"#);
+            let parsed = Payload::parse(batch.as_bytes());
+            assert!(matches!(parsed, Ok(Payload::Batch(messages)) if messages.len() == 1), "{blanks:?}");
+        }
     }
 
     #[test]

@@ -561,6 +561,32 @@ mod tests {
                 Err((400, INVALID_REQUEST)),
             ),
             (&[("mcp-protocol-version", "garbage")], &request("tools/list", ""), Err((400, INVALID_REQUEST))),
+            // No dates, though they sort after the first revision without sessions.
+            (
+                &[("mcp-protocol-version", "20260728")],
+                &request("tools/list", ""),
+                Err((400, INVALID_REQUEST)),
+            ),
+            (
+                &[("mcp-protocol-version", "2026-07-281")],
+                &request("tools/list", ""),
+                Err((400, INVALID_REQUEST)),
+            ),
+            (
+                &[("mcp-protocol-version", "2026/07/28")],
+                &request("tools/list", ""),
+                Err((400, INVALID_REQUEST)),
+            ),
+            (
+                &[("mcp-protocol-version", "abcd-ef-gh")],
+                &request("tools/list", ""),
+                Err((400, INVALID_REQUEST)),
+            ),
+            (
+                &[("mcp-protocol-version", "abcdefghij")],
+                &request("tools/list", ""),
+                Err((400, INVALID_REQUEST)),
+            ),
             (
                 &[("mcp-protocol-version", "2025-06-18"), ("mcp-protocol-version", "2025-11-25")],
                 &request("tools/list", ""),
@@ -577,6 +603,11 @@ mod tests {
                 r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":[1]}}"#,
                 Ok((Era::Legacy, "notice")),
             ),
+            (
+                &[],
+                r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"requestId":"a"}}"#,
+                Ok((Era::Legacy, "notice")),
+            ),
             (&[], r#"{"jsonrpc":"2.0","id":1,"result":{}}"#, Ok((Era::Legacy, "notice"))),
         ];
         for (pairs, body, expected) in cases {
@@ -591,6 +622,7 @@ mod tests {
             (&[][..], &plain, true),
             (&[][..], &claiming, false),
             (&[("mcp-protocol-version", "2025-03-26")][..], &plain, true),
+            (&[("mcp-protocol-version", "2025-03-26")][..], &claiming, false),
             (&[("mcp-protocol-version", "2025-06-18")][..], &plain, false),
             (&[("mcp-protocol-version", "2026-07-28")][..], &plain, false),
             (
