@@ -296,6 +296,18 @@ async fn checklist_19_guessing_is_slowed_down(world: &Shared) -> Result<()> {
     assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(rows(audited).await?, before);
     assert_eq!(call(session.token.clone(), "203.0.113.8").await?.status, StatusCode::OK);
+    // What fails for another reason is no guess, nor is what cannot be a token, which costs nothing.
+    let bearer = format!("Bearer {}", session.token);
+    for (address, path, authorization, status) in [
+        ("203.0.113.9", "/nothing", bearer.as_str(), StatusCode::NOT_FOUND),
+        ("203.0.113.10", "/auth/session", "Bearer nothing", StatusCode::UNAUTHORIZED),
+    ] {
+        for _ in 0..4 * FEW {
+            let headers = [("x-forwarded-for", address), ("authorization", authorization)];
+            assert_eq!(limited.ask(path, &Method::GET, &headers).await?.status(), status, "{path}");
+        }
+        assert_eq!(call(session.token.clone(), address).await?.status, StatusCode::OK, "{path}");
+    }
     // It ends by itself.
     wait_until("the address to be heard again", Duration::from_secs(60), || async {
         Ok(call(session.token.clone(), "203.0.113.7").await?.status == StatusCode::OK)
@@ -336,6 +348,8 @@ async fn guessing_at_the_page_of_sessions_is_slowed_down(world: &Shared) -> Resu
             ensure!(refused < 10 * FEW, "{method}: guessing goes on for ever");
         }
         ensure!(refused > FEW, "{method}: held back after {refused}");
+        // That cookie is no guess anywhere else.
+        assert_eq!(limited.ask("/healthz", &Method::GET, &headers).await?.status(), StatusCode::OK);
         // Nobody else is, and who guesses nothing may sign in.
         let others = [("x-forwarded-for", "203.0.113.9"), headers[1], headers[2]];
         let others = limited.ask(path, &method, &others).await?.status();

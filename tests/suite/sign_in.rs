@@ -292,6 +292,12 @@ async fn checklist_31_callback_in_another_browser_is_refused(world: &Shared) -> 
     let victim = Browser::new();
     victim.sign_in_to_callback(&frontend.url(), "alice@example.com").await?;
     assert_refused(&database, &victim.step(callback.as_str()).await?).await?;
+    // Nor does a cookie help that is right but for its secret.
+    let (state, secret) = (parameter(&callback, "state"), "A".repeat(43));
+    victim.plant(&frontend.url(), &format!("mcp_signin_{}={secret}; Path=/", &state[..8]))?;
+    let page = victim.step(callback.as_str()).await?;
+    assert_refused(&database, &page).await?;
+    assert_eq!(page.json()?["error"], "wrong_browser");
     assert_eq!(stub.token_requests(), Vec::<String>::new());
 
     // Refusing the victim does not spend the sign-in of the one who began it.
