@@ -43,6 +43,8 @@ pub fn tests(world: &Shared) -> Trials {
         discovery_document_that_is_too_long_is_not_read,
         lifetimes_beyond_reason_are_none,
         profile_contradicts_the_id_token_in_nothing,
+        secret_goes_where_the_provider_takes_it,
+        credentials_that_the_provider_refuses_are_the_operators_to_mend,
         what_workos_says_beside_the_person_is_not_kept,
     ]
 }
@@ -336,6 +338,7 @@ async fn checklist_13_forged_claims_sign_nobody_in(world: &Shared) -> Result<()>
         claim("sub", json!(["alice"])),
         // What the database cannot keep is the provider's fault, and none of the server's.
         claim("name", json!("a\0b")),
+        claim("name", json!("x".repeat(20_000))),
     ];
     assert_token_refused(world, cases, false).await
 }
@@ -377,7 +380,17 @@ async fn workos_faults_sign_nobody_in(world: &Shared) -> Result<()> {
     .await?;
     ensure!(!empty_user.status.is_success(), "a user without an id: {}", empty_user.status);
     assert_nobody(&database, "a user without an id").await?;
+    // An error that says nothing is the provider's.
+    let wordless =
+        callback_with(&frontend, &stub, |stub| stub.fail(Endpoint::Token, Fault::Under(400))).await?;
+    assert_eq!(wordless.json()?["error"], "provider_error", "{}", wordless.text);
+    // A code that does not hold is nobody's fault: the next one may.
     stub.behave();
+    let browser = Browser::new();
+    let callback = browser.sign_in_to_callback(&frontend.url(), "alice@example.com").await?;
+    let spent = browser.step(&callback.as_str().replace("code_", "code_of_yesterday_")).await?;
+    assert_eq!((spent.status, &spent.json()?["error"]), (StatusCode::BAD_REQUEST, &json!("invalid_grant")));
+    assert_nobody(&database, "a code that does not hold").await?;
     Browser::new().sign_in(&frontend.url(), "alice@example.com").await?;
     Ok(())
 }
@@ -435,6 +448,9 @@ async fn liveness_does_not_depend_on_the_provider(world: &Shared) -> Result<()> 
     for endpoint in [Endpoint::Discovery, Endpoint::Jwks, Endpoint::Token] {
         stub.fail(endpoint, Fault::Stall);
     }
+    // Where it is has been read, and whoever begins goes there.
+    let init = Browser::new().step(&format!("{}/auth/init", frontend.url())).await?;
+    assert_eq!(init.status, StatusCode::FOUND, "{}", init.text);
     // No request of a signed-in user asks the provider anything.
     let client = frontend.mcp(Era::Modern).with(Door::Bearer, &session.token);
     client.call("whoami", json!({})).await?.tool_text()?;
@@ -504,7 +520,39 @@ async fn profile_contradicts_the_id_token_in_nothing(world: &Shared) -> Result<(
     let token = Browser::new().sign_in(&frontend.url(), "alice").await?.token;
     let claims = claims(&frontend, &token).await?;
     assert_eq!((&claims["name"], &claims["email"]), (&json!("of the token"), &json!("alice@example.com")));
+    // Where the token says it all, nothing else is asked.
+    userinfo.fail(Endpoint::Jwks, Fault::Status(500));
+    stub.forge(|_| ());
+    Browser::new().sign_in(&frontend.url(), "alice").await?;
     Ok(())
+}
+
+async fn secret_goes_where_the_provider_takes_it(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    for (method, posted) in [("client_secret_basic", false), ("client_secret_post", true)] {
+        let (frontend, stub) = world.stubbed(&database).await?;
+        stub.forge_metadata(move |document| {
+            document.insert("token_endpoint_auth_methods_supported".to_owned(), json!([method]));
+        });
+        Browser::new().sign_in(&frontend.url(), "alice@example.com").await?;
+        let requests = stub.token_requests();
+        ensure!(requests.len() == 1 && requests[0].contains("client_secret=") == posted, "{method}");
+    }
+    Ok(())
+}
+
+async fn credentials_that_the_provider_refuses_are_the_operators_to_mend(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let stub = StubProvider::start().await?;
+    for settings in [
+        stub.oidc(world.settings(&database)?).set("OIDC_CLIENT_SECRET", "a secret of another client"),
+        stub.workos(world.settings(&database)?).set("WORKOS_API_KEY", "a key of another client"),
+    ] {
+        let page = callback_with(&settings.start().await?, &stub, |_| ()).await?;
+        assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE, "{}", page.text);
+        ensure!(page.text.contains("does not accept this server's credentials"), "{}", page.text);
+    }
+    assert_nobody(&database, "a client that the provider refuses").await
 }
 
 async fn what_workos_says_beside_the_person_is_not_kept(world: &Shared) -> Result<()> {
