@@ -31,6 +31,7 @@ pub fn tests(world: &Shared) -> Trials {
         body_that_does_not_come_ends_its_request,
         query_past_the_deadline_is_cancelled,
         request_of_many_calls_has_one_deadline,
+        a_call_that_failed_is_not_run_again,
         profile_of_somebody_else_signs_nobody_in,
         answer_of_the_provider_that_is_too_large_signs_nobody_in,
         error_of_a_tool_is_cut_where_it_is_too_long,
@@ -255,13 +256,18 @@ async fn request_of_many_calls_has_one_deadline(world: &Shared) -> Result<()> {
                    "params": {"name": "sleep", "arguments": {"seconds": 1}}})
         }))
     };
+    let note = |body: &str| json!({"name": "add_note", "arguments": {"body": body}});
     for count in [1, 20] {
+        let mut calls = calls(count);
+        if let Some(last) = calls.as_array_mut().filter(|_| count == 20).and_then(|calls| calls.last_mut()) {
+            last["params"] = note("too late");
+        }
         let answer = reqwest::Client::new()
             .post(frontend.resource())
             .bearer_auth(&session.token)
             .header("mcp-protocol-version", "2025-03-26")
             .header("accept", "application/json, text/event-stream")
-            .json(&calls(count))
+            .json(&calls)
             .send();
         let answer = tokio::time::timeout(DEADLINE, answer).await.context("no answer")??;
         ensure!(answer.status() == StatusCode::OK, "{count} calls: {answer:?}");
@@ -270,6 +276,34 @@ async fn request_of_many_calls_has_one_deadline(world: &Shared) -> Result<()> {
         ensure!(answers.len() == count && answers[0]["result"].is_object(), "{answers:?}");
         let late = |answer: &Value| answer["error"]["data"]["error"] == "deadline_exceeded";
         ensure!(answers.last().is_some_and(late) == (count == 20), "{answers:?}");
+    }
+    // What came too late was not begun either: it would be there by the time of this one.
+    let client = frontend.mcp(Era::Modern).with(Door::Bearer, &session.token);
+    client.request("tools/call", note("in time")).await?.tool_text()?;
+    let notes = database.superuser().await?.query("SELECT body FROM app.notes", &[]).await?;
+    assert_eq!(notes.iter().map(|row| row.get(0)).collect::<Vec<&str>>(), ["in time"]);
+    Ok(())
+}
+
+async fn a_call_that_failed_is_not_run_again(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let superuser = database.superuser().await?;
+    superuser
+        .batch_execute(
+            "CREATE SEQUENCE app.runs; GRANT USAGE ON SEQUENCE app.runs TO mcp_user;
+             CREATE FUNCTION app.conflict() RETURNS text LANGUAGE plpgsql AS
+                 $$ BEGIN PERFORM nextval('app.runs'); RAISE EXCEPTION 'again' USING ERRCODE = '40001'; END $$;
+             SELECT mcp.expose_tool('app.conflict()', name => 'conflict')",
+        )
+        .await?;
+    let frontend = world.frontend(&database).await?;
+    let session = session_at(&frontend, &database).await?;
+    let client = frontend.mcp(Era::Modern).with(Door::Bearer, &session.token);
+    for times in 1..=2_i64 {
+        let answer = client.call("conflict", json!({})).await?;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{}", answer.text);
+        let runs: i64 = superuser.query_one("SELECT last_value FROM app.runs", &[]).await?.get(0);
+        assert_eq!(runs, times);
     }
     Ok(())
 }

@@ -167,6 +167,11 @@ async fn lists_come_in_pages(world: &Shared) -> Result<()> {
              FOR n IN 1 .. 230 LOOP
                  EXECUTE format('CREATE FUNCTION app.page_%s() RETURNS text LANGUAGE sql STABLE AS ''SELECT 1''', n);
                  PERFORM mcp.expose_tool(format('app.page_%s', n)::regproc);
+                 CONTINUE WHEN n > 120;
+                 EXECUTE format('CREATE FUNCTION app.item_%s(id text) RETURNS text LANGUAGE sql STABLE AS ''SELECT $1''', n);
+                 PERFORM mcp.expose_resource(format('app.page_%s', n)::regproc, format('test://page/%s', n)),
+                         mcp.expose_resource(format('app.item_%s', n)::regproc, format('test://item/%s/{id}', n)),
+                         mcp.expose_prompt(format('app.page_%s', n)::regproc);
              END LOOP;
          END $$",
     )
@@ -190,6 +195,18 @@ async fn lists_come_in_pages(world: &Shared) -> Result<()> {
         ensure!(names.is_sorted(), "ordered by name");
         names.dedup();
         assert_eq!(names.iter().filter(|name| name.starts_with("page_")).count(), 230, "each of them once");
+        for (method, member) in [
+            ("resources/list", "resources"),
+            ("resources/templates/list", "resourceTemplates"),
+            ("prompts/list", "prompts"),
+        ] {
+            let first = client.request(method, json!({})).await?.result()?;
+            ensure!(first["nextCursor"].is_string(), "{method}: {} and no more", first[member]);
+            let rest = client.request(method, json!({"cursor": first["nextCursor"]})).await?.result()?;
+            ensure!(rest["nextCursor"].is_null(), "{method}: {rest}");
+            let count = |page: &Value| page[member].as_array().map_or(0, Vec::len);
+            assert_eq!((count(&first), count(&rest)), (100, 20), "{method}");
+        }
         let answer = client.request("tools/list", json!({"cursor": "\u{0}"})).await?;
         ensure!(
             answer.status.is_success() || answer.status.is_client_error(),
