@@ -93,6 +93,8 @@ async fn log_without_a_filter_has_a_line_for_each_request(world: &Shared) -> Res
     let token = Browser::new().sign_in(&frontend.url(), ALICE).await?.token;
     let client = frontend.mcp(Era::Modern).with(Door::Bearer, &token);
     client.request("tools/list", json!({})).await?.result()?;
+    let id = "SELECT session_id::text FROM mcp.lookup_session($1)";
+    let id: String = database.auth().await?.query_one(id, &[&token]).await?.get(0);
     // What rmcp calls an error: a method that it does not know, and a client that does not wait.
     ensure!(
         client.request("resources/subscribe", json!({"uri": "test://x"})).await?.status.is_client_error()
@@ -122,6 +124,8 @@ async fn log_without_a_filter_has_a_line_for_each_request(world: &Shared) -> Res
     for line in log.lines() {
         let target = line.split_whitespace().nth(2).unwrap_or_default();
         ensure!(target.starts_with("mcp_frontend") || target == "access:", "{line}");
+        let named = line.contains(&format!(" session={id}"));
+        ensure!(!line.contains("/mcp/v1\" status=") || named, "of which session? {line}");
         let request = line.split_once(" path=").and_then(|(_, rest)| rest.split_once(" ms="));
         requests.extend(request.map(|(request, _)| request));
     }
@@ -145,14 +149,24 @@ async fn metrics_count_calls_and_carry_no_secret(world: &Shared) -> Result<()> {
     whoami(&frontend, &token).await?;
     let refused = frontend.mcp(Era::Modern).with(Door::Bearer, &tests::oauth::unheard_of("mcps"));
     assert_eq!(refused.call("whoami", json!({})).await?.status, StatusCode::UNAUTHORIZED);
+    // What fails is counted by its fault, in a batch as well.
+    let client = frontend.mcp(Era::Modern).with(Door::Bearer, &token).header("accept", "application/json");
+    let filter = json!({"notifications": {"toolsListChanged": true}});
+    let unstreamed = client.request("subscriptions/listen", filter).await?;
+    assert_eq!(unstreamed.status, StatusCode::NOT_ACCEPTABLE, "{}", unstreamed.text);
+    let batch = client.post(json!([{"jsonrpc": "2.0", "id": 1}]).to_string()).await?;
+    assert_eq!(batch.status, StatusCode::OK, "{}", batch.text);
     let answer = reqwest::get(format!("{}/metrics", frontend.admin_url())).await?;
     assert_eq!(answer.status(), StatusCode::OK);
     ensure!(answer.headers()["content-type"].to_str()?.starts_with("application/openmetrics-text"));
     let text = answer.text().await?;
     for line in [
-        r#"mcp_frontend_http_requests_total{route="mcp",status="200"} 1"#,
+        r#"mcp_frontend_http_requests_total{route="mcp",status="200"} 2"#,
         r#"mcp_frontend_http_requests_total{route="mcp",status="401"} 1"#,
-        r#"mcp_frontend_http_request_duration_seconds_count{route="mcp"} 2"#,
+        r#"mcp_frontend_http_request_duration_seconds_count{route="mcp"} 4"#,
+        r#"mcp_frontend_faults_total{kind="session",code="invalid_token"} 1"#,
+        r#"mcp_frontend_faults_total{kind="client",code="not_acceptable"} 1"#,
+        r#"mcp_frontend_faults_total{kind="client",code="protocol_error"} 1"#,
         "# EOF",
     ] {
         ensure!(text.lines().any(|there| there == line), "no {line} in {text}");
@@ -179,6 +193,8 @@ async fn readiness_wants_an_extension_that_fits(world: &Shared) -> Result<()> {
     };
     let (status, body) = ready().await?;
     assert_eq!((status, &body["status"]), (StatusCode::OK, &json!("ready")), "{body}");
+    // The log says at the start what it would take a request to find.
+    frontend.logged("the database is ready").await?;
     superuser
         .batch_execute(
             "ALTER FUNCTION mcp.version() RENAME TO version_that_fits;
