@@ -452,14 +452,22 @@ async fn checklist_59_what_no_endpoint_takes_does_nothing(world: &Shared) -> Res
             }
             let request =
                 http.request(method.parse()?, format!("{}{path}", frontend.url())).bearer_auth(&token);
-            let answer = request.send().await?;
+            // Whoever writes a program against it is told as a program is, whatever its library accepts.
+            let answer = request.header("accept", "text/html").send().await?;
             assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
+            assert_eq!(answer.headers()["content-type"], "application/json", "{method} {path}");
             let allow = answer.headers()["allow"].to_str()?;
             ensure!(
                 takes.iter().all(|method| *method == "HEAD" || allow.contains(method)),
                 "{path}: {allow}"
             );
         }
+    }
+    for path in ["/token", "/register", "/revoke"] {
+        let request = http.post(format!("{}{path}", frontend.url())).header("accept", "text/html");
+        let answer = request.header("content-type", "text/plain").body("x").send().await?;
+        ensure!(answer.status().is_client_error(), "{path}: {}", answer.status());
+        ensure!(answer.json::<Value>().await?["error"].is_string(), "{path}");
     }
     ensure!(raw(&frontend, "CONNECT evil.test:443 HTTP/1.1").await? >= 400);
     // Where nothing is, there is nothing to ask beforehand.

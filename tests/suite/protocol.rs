@@ -433,6 +433,12 @@ fn t03() -> Vec<Case> {
                 .holds("one object", |answer| answer.header("content-type") == Some("application/json"))
         })
         .collect();
+    // A client may accept less than this revision has it accept, as long as it is enough for the answer.
+    for accept in ["application/json", "*/*"] {
+        for case in [modern("tools/list", json!({})), legacy("ping", json!({})), initialize(LEGACY)] {
+            cases.push(case.header("accept", accept).named(&format!("accepting {accept}")));
+        }
+    }
     cases.extend([
         notice(),
         notice().header("mcp-method", "notifications/y").gives(Expected::Anonymous(400, HEADER_MISMATCH)),
@@ -879,12 +885,25 @@ fn l3() -> Vec<Case> {
         legacy("tools/call", call("whoami", json!([]))).fails(200, INVALID_PARAMS),
         legacy("tools/list", json!({"cursor": "none of ours"})).fails(200, INVALID_PARAMS),
         legacy("completion/complete", json!({})).fails(200, INVALID_PARAMS),
+        legacy("prompts/get", call("greet", json!({"whom": "\u{0}"}))).fails(200, INVALID_PARAMS),
+        // What no number can hold is refused in JSON as well.
+        legacy("ping", json!({}))
+            .raw(r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":{"x":1e400}}"#)
+            .fails(400, INVALID_REQUEST)
+            .holds("in our words", |answer| error(answer)["data"]["error"] == "invalid_request"),
+        initialize(LEGACY)
+            .header("mcp-protocol-version", "2025-06-18")
+            .gives(Expected::Status(400))
+            .holds("which of the two is wrong", |answer| {
+                error(answer)["message"].as_str().is_some_and(|said| !said.contains("cannot be read"))
+            }),
     ]);
     cases
 }
 
 fn l4() -> Vec<Case> {
-    let all = everything().into_iter().chain([("tools/call", call("fail", json!({"message": "no"})))]);
+    let failing = ["no", "\u{0}"].map(|message| ("tools/call", call("fail", json!({"message": message}))));
+    let all = everything().into_iter().chain(failing);
     all.map(|(method, params)| {
         legacy(method, params).holds("nothing of 2026-07-28", |answer| {
             let result = result(answer);
@@ -927,6 +946,16 @@ fn l5() -> Vec<Case> {
             .holds("one answer", |answer| {
                 let answers = answer.json().unwrap_or_default();
                 answers.as_array().is_some_and(|all| all.len() == 1) && answers[0]["result"].is_object()
+            }),
+        // One that cannot be read keeps none of the others from being answered.
+        batch("2025-03-26")
+            .raw(
+                json!([{"jsonrpc": "2.0", "id": 1}, {"jsonrpc": "2.0", "id": 2, "method": "ping"}])
+                    .to_string(),
+            )
+            .holds("an error and an answer", |answer| {
+                let answers = answer.json().unwrap_or_default();
+                answers[0]["error"]["code"] == INVALID_REQUEST && answers[1]["result"].is_object()
             }),
         batch("2025-03-26").raw("[]").gives(Expected::Anonymous(400, INVALID_REQUEST)),
         batch("2025-06-18").gives(Expected::Anonymous(400, INVALID_REQUEST)),
