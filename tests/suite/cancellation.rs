@@ -191,6 +191,13 @@ async fn t06_modern_cancelled_notification_is_accepted_and_cancels_nothing(world
         .await?;
     assert_eq!((answer.status, answer.text.as_str()), (StatusCode::ACCEPTED, ""));
     assert_eq!(call.await??.tool_text()?, "written");
+    // Nor does one of the older revisions, though it names the client, and the call is told of its progress.
+    let client = client.header("mcp-session-id", "0123456789abcdef");
+    let followed = client.clone().meta("progressToken", "p");
+    let call = spawn(&followed, "late_note", json!({"body": "kept as well", "seconds": 3}));
+    stage.await_sleeping(1).await?;
+    assert_eq!(client.post(cancelled(&json!(7))).await?.status, StatusCode::ACCEPTED);
+    assert_eq!(call.await??.tool_text()?, "written");
     Ok(())
 }
 
