@@ -219,6 +219,9 @@ async fn t19_changes_reach_every_replica_behind_a_pooler(world: &Shared) -> Resu
             subscription.hear("tools", PATIENCE).await.with_context(|| (*statement).to_owned())?;
         }
     }
+    for subscription in &mut subscriptions {
+        assert_eq!(subscription.drain(Duration::from_secs(11)).await?, 0, "told twice");
+    }
     Ok(())
 }
 

@@ -133,13 +133,19 @@ async fn doctor_finds_faults_of_the_provider(world: &Shared) -> Result<()> {
                 value => document.insert(member.to_owned(), value),
             };
         });
-        patient.only(settings, severity, check).with_context(|| format!("{member} planted"))?;
+        let found = patient.only(settings, severity, check).with_context(|| format!("{member} planted"))?;
+        ensure!(found.3.starts_with("OIDC_ISSUER=") == (member == "issuer"), "{found:?}");
         stub.behave();
         patient.well(settings)?;
     }
     let empty = Fault::Body("application/json", json!({"keys": []}).to_string());
+    let unusable = json!({"keys": [
+        {"kty": "EC", "crv": "P-384", "use": "sig", "x": "AQAB", "y": "AQAB"},
+        {"kty": "RSA", "use": "enc", "n": "AQAB", "e": "AQAB"},
+    ]});
     for (endpoint, fault, check) in [
         (Endpoint::Jwks, empty, "provider_keys"),
+        (Endpoint::Jwks, Fault::Body("application/json", unusable.to_string()), "provider_keys"),
         (Endpoint::Jwks, Fault::Status(500), "provider"),
         (Endpoint::Discovery, Fault::Status(404), "provider"),
         (Endpoint::Discovery, Fault::Close, "provider"),
@@ -203,6 +209,7 @@ async fn doctor_finds_faults_of_the_settings(world: &Shared) -> Result<()> {
         let planted = sound.clone().set(name, value);
         let found = patient.only(&planted, severity, check)?;
         ensure!(found.3.starts_with(&format!("{name}=")), "{found:?}");
+        ensure!(!value.contains("good") || found.3.ends_with("=https://good.example"), "{found:?}");
         patient.well(&follow(&planted, &found.3)?)?;
     }
     // Set to nothing is not set.
@@ -220,6 +227,10 @@ async fn doctor_finds_faults_of_the_settings(world: &Shared) -> Result<()> {
         checks == [("error", "allowed_hosts"), ("error", "cookie_door"), ("warning", "public_url")],
         "{news:?}"
     );
+    let encrypted = open.clone().set("MCP_PUBLIC_URL", &format!("https://127.0.0.1:{}", free_port()?));
+    let news_of_it = patient.news(&encrypted)?;
+    ensure!(news_of_it.iter().all(|found| found.1 != "cookie_door"), "{news_of_it:?}");
+    patient.well(&sound.clone().set("MCP_COOKIE_DOOR", "on"))?;
     let closed = follow(&follow(&open, &news[0].3)?, &news[1].3)?;
     patient.only(&closed, "warning", "public_url")?;
     patient.well(&closed.set("MCP_BIND", "127.0.0.1:8080"))?;
@@ -227,6 +238,11 @@ async fn doctor_finds_faults_of_the_settings(world: &Shared) -> Result<()> {
     let elsewhere = sound.clone().set("MCP_PUBLIC_URL", &format!("http://127.0.0.1:{}", free_port()?));
     let found = patient.only(&elsewhere, "warning", "public_url")?;
     ensure!(found.3.starts_with("curl "), "{found:?}");
+    // Somebody takes the connection and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let nobody = sound.clone().set("MCP_PUBLIC_URL", &format!("http://{}", silent.local_addr()?));
+    let found = patient.only(&nobody, "warning", "public_url")?;
+    ensure!(found.2.contains("does not answer"), "{found:?}");
     // Somebody else does.
     let another = sound.clone().set("MCP_PUBLIC_URL", patient.provider.issuer());
     let found = patient.only(&another, "warning", "public_url")?;
@@ -281,12 +297,15 @@ async fn doctor_finds_a_server_that_is_not_there(world: &Shared) -> Result<()> {
     let found = tokio::task::block_in_place(|| findings(&settings))?;
     let ours: Vec<_> = found.iter().filter(|found| found.1 == "public_url").collect();
     ensure!(ours.len() == 1 && ours[0].0 == "warning", "{found:?}");
+    ensure!(ours[0].2.contains("cannot be reached"), "{found:?}");
     let text = String::from_utf8(tokio::task::block_in_place(|| settings.run(&["doctor"]))?.stdout)?;
     for found in &found {
         ensure!(text.contains(&found.2) && text.contains(&found.3), "{} is missing in {text}", found.2);
     }
     let usage = tokio::task::block_in_place(|| settings.run(&["doctor", "--help"]))?;
     assert_eq!(usage.status.code(), Some(64));
+    let said = String::from_utf8(usage.stderr)?;
+    ensure!(said.contains("mcp-frontend [doctor [--json]]"), "{said}");
     Ok(())
 }
 
