@@ -320,7 +320,8 @@ async fn guessing_in_batches_is_slowed_down(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let limited = limited(world, &database, |settings| settings).await?;
     let client = limited.frontend.mcp(Era::Legacy).with(Door::Bearer, &unheard_of("mcps"));
-    let batch = json!([1, {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}]).to_string();
+    let request = |id: u8, method: &str| json!({"jsonrpc": "2.0", "id": id, "method": method});
+    let batch = json!([1, request(2, "no/such"), request(3, "tools/list")]).to_string();
     for _ in 0..10 * FEW {
         let answer = client.post(batch.clone()).await?;
         match answer.status {
