@@ -261,7 +261,8 @@ mod unit {
     fn answers_have_the_shape_of_their_question() {
         let form = json!({"method": "elicitation/create", "params": {"requestedSchema": {
             "type": "object", "required": ["name"],
-            "properties": {"name": {"type": "string"}, "age": {"type": "integer"}, "size": {"enum": ["s", "l"]}}}}});
+            "properties": {"name": {"type": "string"}, "age": {"type": "integer"}, "size": {"enum": ["s", "l"]},
+                           "sure": {"type": "boolean"}, "weight": {"type": "number"}, "tags": {"type": "array"}}}}});
         let accept = |content: Value| json!({"action": "accept", "content": content});
         for (answer, expected) in [
             (accept(json!({"name": "a"})), true),
@@ -269,6 +270,10 @@ mod unit {
             (accept(json!({"name": 7})), false),
             (accept(json!({"name": "a", "age": 7.5})), false),
             (accept(json!({"name": "a", "size": "m"})), false),
+            (accept(json!({"name": "a", "sure": true, "weight": 7.5, "tags": ["a"]})), true),
+            (accept(json!({"name": "a", "sure": "yes"})), false),
+            (accept(json!({"name": "a", "weight": "7"})), false),
+            (accept(json!({"name": "a", "tags": "a"})), false),
             (accept(json!({})), false),
             (accept(json!(null)), false),
             (json!({"action": "decline"}), true),
@@ -279,6 +284,8 @@ mod unit {
         ] {
             assert_eq!(fits(&form, &answer), expected, "{answer}");
         }
+        let no_form = json!({"method": "elicitation/create", "params": {"mode": "url"}});
+        assert!(fits(&no_form, &json!({"action": "accept"})) && !fits(&no_form, &json!({})));
         let sampling = json!({"method": "sampling/createMessage"});
         assert!(fits(&sampling, &json!({"role": "assistant", "content": {"type": "text", "text": ""}})));
         for answer in

@@ -58,11 +58,22 @@ fn fits_numeric(number: &str) -> bool {
 #[cfg(test)]
 mod unit {
     use super::*;
+    use crate::tool::limits::Limits;
+    use crate::tool::types::Type;
 
     #[test]
     fn texts_become_what_is_wanted() {
         let integer = Kind::Integer { min: 0, max: 9 };
         let nines = "9".repeat(10_001);
+        let element = Type {
+            oid: 0,
+            target: String::new(),
+            kind: Kind::Text,
+            limits: Limits::default(),
+            not_null: false,
+            comment: None,
+        };
+        let array = Kind::Array { element: element.into(), dimensions: 1 };
         for (kind, text, expected) in [
             (Kind::Text, "7", r#""7""#),
             (integer.clone(), "7", "7"),
@@ -70,12 +81,22 @@ mod unit {
             (integer.clone(), "seven", r#""seven""#),
             (integer.clone(), "7 ", "7"),
             (Kind::Number, "1e99999999", r#""1e99999999""#),
+            (Kind::Number, "1e10000", "1e10000"),
+            (Kind::Number, "1e-10000", "1e-10000"),
+            (Kind::Number, "1e10001", r#""1e10001""#),
+            (Kind::Number, "1e-10001", r#""1e-10001""#),
+            (Kind::Number, &nines[1..], &nines[1..]),
             (Kind::Number, &nines, &format!("{nines:?}")),
             (Kind::Number, "[1]", r#""[1]""#),
             (Kind::Boolean, "true", "true"),
             (Kind::Boolean, "yes", r#""yes""#),
             (Kind::Json, "{}", r#""{}""#),
             (Kind::Object(Vec::new()), r#"{"a":1}"#, r#"{"a":1}"#),
+            (Kind::Object(Vec::new()), "[1]", r#""[1]""#),
+            (array.clone(), "[1]", "[1]"),
+            (array.clone(), "{}", r#""{}""#),
+            (array.clone(), "7", r#""7""#),
+            (array, "x", r#""x""#),
             (Kind::Other { foreign: false }, "a\"b", r#""a\"b""#),
         ] {
             assert_eq!(value(Some(&kind), text), expected, "{kind:?} {text}");

@@ -162,6 +162,19 @@ mod unit {
     }
 
     #[test]
+    fn what_is_a_template_is_taken() {
+        for text in [
+            "git+ssh://x",
+            "x-y.z://a",
+            "a://{book_id}",
+            &format!("a://{}", "b".repeat(LONGEST - "a://".len())),
+            &format!("a:{}", (0..MOST_VARIABLES).map(|at| format!("/{{v{at}}}")).collect::<String>()),
+        ] {
+            assert_eq!(UriTemplate::parse(text).err(), None, "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_no_template_is_refused() {
         for text in [
             "",
@@ -176,7 +189,7 @@ mod unit {
             "a://b c",
             "1a://b",
             "a_b://c",
-            &format!("a://{}", "b".repeat(LONGEST)),
+            &format!("a://{}", "b".repeat(LONGEST + 1 - "a://".len())),
             &format!("a:{}", (0..=MOST_VARIABLES).map(|at| format!("/{{v{at}}}")).collect::<String>()),
         ] {
             assert!(UriTemplate::parse(text).is_err(), "{text}");
