@@ -23,6 +23,11 @@ CREATE FUNCTION catalog.whole_prompt() RETURNS mcp.prompt_result LANGUAGE sql ST
     AS $$ SELECT '{"messages": [{"role": "assistant", "content": {"type": "text", "text": "whole"}}]}'::mcp.prompt_result $$;
 CREATE FUNCTION catalog.no_page() RETURNS mcp.resource_result LANGUAGE plpgsql STABLE AS $$ BEGIN RETURN '{"contents": 1}'::jsonb; END $$;
 CREATE FUNCTION catalog.no_prompt() RETURNS mcp.prompt_result LANGUAGE plpgsql STABLE AS $$ BEGIN RETURN '{}'::jsonb; END $$;
+CREATE FUNCTION catalog.typed(id text, n integer DEFAULT 1, loud boolean DEFAULT false) RETURNS text LANGUAGE sql STABLE
+    AS $$ SELECT concat_ws(' ', id, n, loud) $$;
+CREATE FUNCTION catalog.of_both(a text, b text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT a || b $$;
+CREATE FUNCTION catalog.first(a text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT 'first ' || a $$;
+CREATE FUNCTION catalog.second(b text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT 'second ' || b $$;
 -- A whole result is of its own kind.
 SELECT mcp.expose_tool('catalog.whole_page()');
 SELECT mcp.expose_tool('catalog.whole_prompt()');
@@ -46,6 +51,7 @@ SELECT mcp.expose_prompt('catalog.page'::regproc, arguments => jsonb_build_objec
 SELECT mcp.expose_resource('catalog.page'::regproc, 'page');
 SELECT mcp.expose_resource('catalog.page'::regproc, 'page://{number}');
 SELECT mcp.expose_resource('catalog.file'::regproc, 'file://');
+SELECT mcp.expose_resource('catalog.of_both'::regproc, 'both://{a}');
 SELECT mcp.expose_resource('catalog.page'::regproc, 'page://{id}', scope => repeat('s', 257));
 SELECT mcp.expose_resource('catalog.page'::regproc, 'page://{id}', timeout => '2 days');
 -- What completes takes what was typed, and is the same owner's, for mcp_user to execute.
@@ -117,7 +123,17 @@ EXECUTE complete(:'token', '{"type": "ref/prompt", "name": "page"}', '{"name": "
 -- A template is no URI; of two that match, the one that says more is meant.
 SELECT mcp.read_resource(:'token', 'page://{id}');
 SELECT mcp.read_resource(:'token', 'page://7.file');
--- Prompts take texts. Whole results are passed on, those that are none are not.
+RESET ROLE;
+SELECT mcp.expose_resource('catalog.second'::regproc, 'tie://{b}'), mcp.expose_resource('catalog.first'::regproc, 'tie://{a}'),
+       mcp.expose_resource('catalog.first'::regproc, 'tie://x{a}');
+SET ROLE regress_exec;
+SELECT mcp.read_resource(:'token', 'tie://7');
+SELECT mcp.read_resource(:'token', 'tie://x7');
+RESET ROLE;
+SELECT mcp.withdraw_resource(uri) FROM unnest(ARRAY['tie://{a}', 'tie://{b}', 'tie://x{a}']) AS uri;
+SET ROLE regress_exec;
+-- Prompts take texts, and read them as the types of their arguments; a boolean completes by itself. Whole results are
+-- passed on, those that are none are not.
 SELECT mcp.get_prompt(:'token', 'page', '{"id": 7}');
 SELECT mcp.get_prompt(:'token', 'page', '{"id\": \"7\", \"size": "large"}');
 SELECT mcp.get_prompt(:'token', 'page', '{"size": "huge"}');
@@ -126,6 +142,16 @@ ALTER TYPE catalog.size ADD VALUE 'huge';
 SET ROLE regress_exec;
 SELECT mcp.get_prompt(:'token', 'page', '{"size": "huge"}');
 SELECT mcp.get_prompt(:'token', 'page', '["7"]');
+RESET ROLE;
+SELECT mcp.expose_prompt('catalog.typed'::regproc);
+SET ROLE regress_exec;
+SELECT mcp.get_prompt(:'token', 'typed', '{"id": "7", "n": "7", "loud": "true"}');
+SELECT mcp.get_prompt(:'token', 'typed', '{"id": "7", "n": "seven"}');
+EXECUTE complete(:'token', '{"type": "ref/prompt", "name": "typed"}', '{"name": "loud", "value": ""}', NULL);
+EXECUTE complete(:'token', '{"type": "ref/prompt", "name": "typed"}', '{"name": "loud", "value": "F"}', NULL);
+RESET ROLE;
+SELECT mcp.withdraw_prompt('typed');
+SET ROLE regress_exec;
 SELECT mcp.get_prompt(:'token', 'page', NULL);
 SELECT mcp.get_prompt(:'token', 'whole_prompt');
 SELECT mcp.get_prompt(:'token', 'no_prompt');
@@ -146,6 +172,9 @@ SELECT e->>'name' AS name, e->'cursor' AS cursor FROM mcp.list_prompts(:'token',
 SELECT e->>'uri' AS uri, e->'cursor' AS cursor FROM mcp.list_resources(:'token', after => 'paged://paged-a', page_size => 2) AS e;
 SELECT e->>'uriTemplate' AS uri, e->'cursor' AS cursor
   FROM mcp.list_resource_templates(:'token', after => 'paged://paged-a/{id}', page_size => 2) AS e;
+-- The last is the last, also where it is full.
+SELECT e->>'uriTemplate' AS uri, e->'cursor' AS cursor
+  FROM mcp.list_resource_templates(:'token', after => 'paged://paged-b/{id}', page_size => 2) AS e;
 RESET ROLE;
 SELECT mcp.withdraw_tool(n), mcp.withdraw_prompt(n), mcp.withdraw_resource('paged://' || n), mcp.withdraw_resource('paged://' || n || '/{id}')
   FROM unnest('{paged-c,paged-a,paged-d,paged-b}'::text[]) AS n;

@@ -16,6 +16,8 @@ CREATE FUNCTION closed.off() RETURNS text LANGUAGE sql STABLE AS $$ SELECT 'off'
 CREATE FUNCTION exposed.twice(word text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT word || word $$;
 CREATE FUNCTION exposed.records() RETURNS TABLE (r record, n integer) LANGUAGE plpgsql STABLE AS 'BEGIN END';
 CREATE FUNCTION exposed.cstrings(a cstring[]) RETURNS integer LANGUAGE sql STABLE AS 'SELECT 1';
+CREATE FUNCTION exposed.statistic(a pg_catalog.pg_statistic) RETURNS integer LANGUAGE sql STABLE AS 'SELECT 1';
+CREATE FUNCTION exposed.numbers(below integer) RETURNS TABLE (n integer) LANGUAGE sql STABLE AS 'SELECT generate_series(0, below - 1)';
 -- Its owner's, and nobody else's.
 SET ROLE regress_nobody;
 SELECT mcp.expose_tool('exposed.greet(text)');
@@ -26,7 +28,8 @@ SELECT mcp.expose_tool('exposed.greet(text)');
 SELECT mcp.expose_resource('exposed.greet(text)', 'test://greet/{name}');
 SET ROLE regress_owner;
 SELECT mcp.expose_tool('exposed.greet(text)', scope => 'greet');
--- Functions alone, with a name each client takes, that the user may call.
+-- Functions alone, with a name each client takes, that the user may call. What is refused comes with what to do.
+\set VERBOSITY default
 SELECT mcp.expose_tool(NULL);
 SELECT mcp.expose_tool('exposed.do()');
 SELECT mcp.expose_tool('exposed.total(integer)');
@@ -34,6 +37,7 @@ SELECT mcp.expose_tool('exposed.unnamed(integer)');
 SELECT mcp.expose_tool('exposed.anything(anyelement)');
 SELECT mcp.expose_tool('exposed.records()');
 SELECT mcp.expose_tool('exposed.cstrings(cstring[])');
+SELECT mcp.expose_tool('exposed.statistic(pg_statistic)');
 SELECT mcp.expose_tool('exposed.secret()');
 SELECT mcp.expose_tool('closed.off()');
 SELECT mcp.expose_tool('exposed.greet(text)', name => '');
@@ -61,10 +65,19 @@ SELECT mcp.expose_tool('exposed.greet(text)',
 SELECT mcp.expose_tool('exposed.greet(text)', input_schema => jsonb_build_object('type', 'object', 'title', repeat('x', 65536)));
 SELECT mcp.expose_tool('exposed.twice(text)', input_schema => '{"type": "object"}');
 SELECT mcp.expose_tool('exposed.greet(text)', output_schema => '{"type": "object"}');
+SELECT mcp.expose_tool('exposed.numbers(integer)', output_schema => '{"type": "array"}');
 SELECT mcp.expose_tool('exposed.greet(text)', restricted => NULL);
--- None of that changed the tool.
 RESET ROLE;
+CREATE FUNCTION exposed.nothing(a void) RETURNS integer LANGUAGE internal STABLE AS 'int4in';
+SELECT mcp.expose_tool('exposed.nothing(void)');
+-- None of that changed the tool.
 SELECT name, function, owner, scope, timeout, annotations FROM mcp.tools WHERE function LIKE 'exposed.%' ORDER BY name;
+-- What a function is, its tool may say of itself, in a document that is as large as they may be. A blank scope is none.
+SELECT mcp.expose_tool('exposed.numbers(integer)', annotations => '{"readOnlyHint": true, "title": "Numbers"}',
+       output_schema => '{"type": "object", "properties": {"rows": {}}}', scope => ' ');
+SELECT mcp.expose_tool('exposed.twice(text)', name => 'roomy', scope => '',
+       input_schema => jsonb_build_object('type', 'object', 'properties', '{"word": {}}'::jsonb, 'title', repeat('x', 65461)));
+SELECT name, scope FROM mcp.tools WHERE name IN ('numbers', 'roomy') ORDER BY name;
 -- The annotations of a resource are what clients take.
 SELECT mcp.expose_resource('exposed.greet(text)', 'test://greet/{name}', annotations => '[]');
 SELECT mcp.expose_resource('exposed.greet(text)', 'test://greet/{name}', annotations => '{"audience": "user"}');
@@ -89,6 +102,9 @@ SELECT access_token AS without FROM mcp.create_session('i', 'exposure', NULL) \g
 SET ROLE regress_exec;
 SELECT mcp.call_tool(:'with_scope', 'greet', '{"name": "Alice"}');
 SELECT mcp.call_tool(:'without', 'greet');
+SELECT mcp.call_tool(:'without', 'numbers', '{"below": 2}');
+SELECT tool->>'name' AS name, tool->'annotations' AS annotations, tool->'outputSchema' AS returns
+  FROM mcp.list_tools(:'without') AS tool WHERE tool->>'name' IN ('greet', 'numbers') ORDER BY 1;
 -- A function that changed hands is not what was exposed: neither listed nor called, until its new owner exposes it.
 RESET ROLE;
 ALTER FUNCTION exposed.greet(text) OWNER TO regress_nobody;
@@ -169,6 +185,30 @@ RESET ROLE;
 REVOKE mcp_owner FROM mcp_user;
 SET ROLE regress_exec;
 SELECT mcp.call_tool(:'with_scope', 'greet');
+-- Roles may change often in one backend.
+RESET ROLE;
+SELECT set_config('regress.token', :'with_scope', false) = :'with_scope' AS set;
+DO $$
+BEGIN
+    FOR round IN 1..40 LOOP
+        EXECUTE format('ALTER ROLE mcp_user CONNECTION LIMIT %s', round);
+        COMMIT;
+        PERFORM mcp.call_tool(current_setting('regress.token'), 'greet');
+        COMMIT;
+    END LOOP;
+END
+$$;
+RESET regress.token;
+ALTER ROLE mcp_user CONNECTION LIMIT -1;
+-- Nor while there is no such role.
+ALTER ROLE mcp_user RENAME TO regress_renamed;
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'with_scope', 'greet');
+RESET ROLE;
+ALTER ROLE regress_renamed RENAME TO mcp_user;
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'with_scope', 'greet');
+\set VERBOSITY terse
 -- Telling a default that only SQL can make JSON of writes nothing.
 RESET ROLE;
 CREATE FUNCTION exposed.since(day date DEFAULT '2026-01-31', rate numeric DEFAULT 0.25) RETURNS text LANGUAGE sql STABLE
@@ -306,23 +346,105 @@ SET ROLE regress_exec;
 SELECT mcp.call_tool(:'with_scope', 'fill', '{"b": "long"}');
 -- A transaction has one identity, and what a tool must not do its caller may again.
 SELECT mcp.call_tool(:'with_scope', 'alike') AS one, mcp.call_tool(:'with_scope', 'alike') AS two;
+-- Its caller goes on where it was: in the middle of a scan, with what it deferred and what is temporary. No cursor stays.
+RESET ROLE;
+CREATE TABLE exposed.pages AS SELECT n, repeat('x', 1000) AS filler FROM generate_series(1, 100) AS n;
+CREATE TABLE exposed.once (n integer UNIQUE DEFERRABLE INITIALLY DEFERRED);
+GRANT USAGE ON SCHEMA exposed TO regress_exec;
+GRANT SELECT ON exposed.pages TO regress_exec;
+GRANT SELECT, INSERT, DELETE ON exposed.once TO regress_exec;
+CREATE FUNCTION exposed.large(after_temporary boolean) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    IF after_temporary THEN
+        BEGIN
+            CREATE FUNCTION pg_temp.left_behind() RETURNS integer LANGUAGE sql AS 'SELECT 1';
+        EXCEPTION WHEN insufficient_privilege THEN NULL;
+        END;
+    END IF;
+    RETURN lo_unlink(lo_create(0)) = 1 AND to_regproc('pg_temp.left_behind') IS NULL;
+END
+$$;
+SELECT mcp.expose_tool('exposed.large(boolean)');
+-- Outside of tools what is restricted may use the temporary schema, as REFRESH does.
+CREATE MATERIALIZED VIEW exposed.counted AS SELECT n FROM exposed.pages;
+CREATE UNIQUE INDEX ON exposed.counted (n);
+REFRESH MATERIALIZED VIEW CONCURRENTLY exposed.counted;
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'with_scope', 'numbers', '{"below": 1}')->'structuredContent' AS rows FROM exposed.pages WHERE n = 50;
+SELECT mcp.call_tool(:'with_scope', 'large', '{"after_temporary": true}');
+BEGIN;
+INSERT INTO exposed.once VALUES (1), (1);
+CREATE TEMPORARY TABLE mine (a integer);
+SELECT mcp.call_tool(:'with_scope', 'large', '{"after_temporary": false}');
+DELETE FROM exposed.once;
+COMMIT;
+DROP TABLE mine;
+BEGIN;
+SELECT mcp.call_tool(:'with_scope', 'numbers', '{"below": 1}');
+SELECT name FROM pg_cursors;
+COMMIT;
 -- What is said during a call is said to who asked for it.
 SELECT mcp.call_tool(:'with_scope', 'talk', request => '{"notices": "1", "progress": true, "logLevel": "notice"}');
 SELECT mcp.call_tool(:'with_scope', 'talk', request => '{"notices": "2"}');
 SELECT mcp.call_tool(:'with_scope', 'talk', request => '{"progress": true, "logLevel": "notice"}');
 -- A question is one only if the call ends with it; whoever cannot ask is told so.
 SELECT mcp.call_tool(:'with_scope', 'ask', request => '{"capabilities": {"roots": {}}}');
+-- What was asked once is answered in another round, whatever that says its client can do.
+RESET ROLE;
+CREATE FUNCTION exposed.ask_twice() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM mcp.request_input('{"one": {"method": "roots/list"}}');
+    PERFORM mcp.request_input('{"two": {"method": "roots/list"}}');
+    RETURN 'answered twice';
+END
+$$;
+SELECT mcp.expose_tool('exposed.ask_twice()');
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'with_scope', 'ask_twice', request => '{"capabilities": {"roots": {}}, "inputResponses": {"one": {"roots": []}}}')
+       ->> 'requestState' AS state \gset
+SELECT mcp.call_tool(:'with_scope', 'ask_twice',
+       request => jsonb_build_object('requestState', :'state', 'inputResponses', '{"two": {"roots": []}}'::jsonb));
 RESET ROLE;
 SELECT mcp.request_input('{}');
 SELECT mcp.request_input(jsonb_object_agg(n, '{"method": "roots/list"}'::jsonb)) FROM generate_series(1, 33) AS n;
+SELECT mcp.request_input(jsonb_object_agg(n, '{"method": "roots/list"}'::jsonb)) FROM generate_series(1, 32) AS n;
 SELECT mcp.request_input('{"a": {"method": "tools/list"}}');
 SELECT mcp.request_input('{"a": {"method": "roots/list"}}');
--- What has no timeout of its own has that of the setting.
+-- What has no timeout of its own has that of the setting. A tool may catch its end a few times, in each of its calls, and
+-- say so itself.
+CREATE FUNCTION exposed.insist(times integer, fails boolean) RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    FOR time IN 1..times LOOP
+        BEGIN
+            PERFORM pg_sleep(60);
+        EXCEPTION WHEN query_canceled THEN NULL;
+        END;
+    END LOOP;
+    IF fails THEN RAISE 'gave up'; END IF;
+    RETURN 'caught ' || times;
+END
+$$;
+SELECT mcp.expose_tool('exposed.insist(integer, boolean)');
 SET mcp.tool_timeout = '20ms';
 SET ROLE regress_exec;
 SELECT mcp.call_tool(:'with_scope', 'sleep');
+SELECT mcp.call_tool(:'with_scope', 'insist', '{"times": 1, "fails": true}');
+SELECT mcp.call_tool(:'with_scope', 'insist', '{"times": 3, "fails": false}');
+SELECT mcp.call_tool(:'with_scope', 'insist', '{"times": 2, "fails": false}');
 RESET ROLE;
 RESET mcp.tool_timeout;
 SELECT mcp.withdraw_tool('greet'), mcp.withdraw_tool('settings'), mcp.withdraw_tool('greet');
+-- What a role exposed that is gone, nobody but a superuser withdraws.
+CREATE ROLE regress_gone;
+CREATE FUNCTION exposed.gone() RETURNS text LANGUAGE sql STABLE AS $$ SELECT 'gone'::text $$;
+ALTER FUNCTION exposed.gone OWNER TO regress_gone;
+SELECT mcp.expose_tool('exposed.gone()');
+ALTER FUNCTION exposed.gone OWNER TO regress_owner;
+DROP ROLE regress_gone;
+SET ROLE regress_owner;
+SELECT mcp.withdraw_tool('gone');
+RESET ROLE;
+SELECT mcp.withdraw_tool('gone');
+SELECT bool_and(mcp.withdraw_tool(name)) AS withdrawn FROM unnest('{numbers,roomy,large,ask_twice,insist}'::text[]) AS name;
 DROP SCHEMA exposed, closed, "odd, schema" CASCADE;
 REVOKE EXECUTE ON FUNCTION mcp.expose_tool, mcp.withdraw_tool FROM regress_owner, regress_nobody;
