@@ -351,6 +351,8 @@ RESET ROLE;
 CREATE TABLE exposed.pages AS SELECT n, repeat('x', 1000) AS filler FROM generate_series(1, 100) AS n;
 CREATE TABLE exposed.once (n integer UNIQUE DEFERRABLE INITIALLY DEFERRED);
 GRANT USAGE ON SCHEMA exposed TO regress_exec;
+GRANT TEMPORARY ON DATABASE :DBNAME TO regress_exec, mcp_user;
+GRANT EXECUTE ON FUNCTION lo_create, lo_unlink TO mcp_user;
 GRANT SELECT ON exposed.pages TO regress_exec;
 GRANT SELECT, INSERT, DELETE ON exposed.once TO regress_exec;
 CREATE FUNCTION exposed.large(after_temporary boolean) RETURNS boolean LANGUAGE plpgsql AS $$
@@ -383,6 +385,10 @@ BEGIN;
 SELECT mcp.call_tool(:'with_scope', 'numbers', '{"below": 1}');
 SELECT name FROM pg_cursors;
 COMMIT;
+RESET ROLE;
+REVOKE TEMPORARY ON DATABASE :DBNAME FROM regress_exec, mcp_user;
+REVOKE EXECUTE ON FUNCTION lo_create, lo_unlink FROM mcp_user;
+SET ROLE regress_exec;
 -- What is said during a call is said to who asked for it.
 SELECT mcp.call_tool(:'with_scope', 'talk', request => '{"notices": "1", "progress": true, "logLevel": "notice"}');
 SELECT mcp.call_tool(:'with_scope', 'talk', request => '{"notices": "2"}');
@@ -405,6 +411,7 @@ SELECT mcp.call_tool(:'with_scope', 'ask_twice', request => '{"capabilities": {"
 SELECT mcp.call_tool(:'with_scope', 'ask_twice',
        request => jsonb_build_object('requestState', :'state', 'inputResponses', '{"two": {"roots": []}}'::jsonb));
 RESET ROLE;
+DELETE FROM mcp.used_request_states;
 SELECT mcp.request_input('{}');
 SELECT mcp.request_input(jsonb_object_agg(n, '{"method": "roots/list"}'::jsonb)) FROM generate_series(1, 33) AS n;
 SELECT mcp.request_input(jsonb_object_agg(n, '{"method": "roots/list"}'::jsonb)) FROM generate_series(1, 32) AS n;
