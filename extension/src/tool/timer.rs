@@ -95,7 +95,7 @@ impl Drop for Timer {
 #[cfg(any(test, feature = "pg_test"))]
 #[pgrx::pg_schema]
 mod tests {
-    use super::Timer;
+    use super::{Timer, on_timeout};
     use pgrx::prelude::*;
     use std::time::{Duration, Instant};
 
@@ -111,6 +111,23 @@ mod tests {
         }
         drop(timer);
         assert_eq!(Spi::get_one::<i32>("SELECT 1"), Ok(Some(1)));
+    }
+
+    #[pg_test]
+    fn a_cancel_that_somebody_else_sent_stays_theirs() {
+        let pending = &raw mut pg_sys::QueryCancelPending;
+        let timer = Timer::start(Some(Duration::from_secs(3600)));
+        // SAFETY: a flag that signal handlers set. Nothing looks at it before it is taken back.
+        let (fired, left) = unsafe {
+            pending.write_volatile(1);
+            on_timeout();
+            let fired = timer.fired();
+            drop(timer);
+            (fired, pending.read_volatile())
+        };
+        // SAFETY: as before.
+        unsafe { pending.write_volatile(0) };
+        assert_eq!((fired, left), (false, 1));
     }
 
     #[pg_test]
