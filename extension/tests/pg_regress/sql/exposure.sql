@@ -109,7 +109,10 @@ SELECT tool->>'name' AS name, tool->'annotations' AS annotations, tool->'outputS
 RESET ROLE;
 ALTER FUNCTION exposed.greet(text) OWNER TO regress_nobody;
 SET ROLE regress_exec;
+-- The server's log says so, too.
+SET client_min_messages = log;
 SELECT mcp.call_tool(:'with_scope', 'greet');
+SET client_min_messages = warning;
 SELECT count(*) FROM mcp.list_tools(:'with_scope') AS tool WHERE tool->>'name' = 'greet';
 RESET ROLE;
 ALTER FUNCTION exposed.greet(text) OWNER TO regress_owner;
@@ -417,6 +420,25 @@ SELECT mcp.request_input(jsonb_object_agg(n, '{"method": "roots/list"}'::jsonb))
 SELECT mcp.request_input(jsonb_object_agg(n, '{"method": "roots/list"}'::jsonb)) FROM generate_series(1, 32) AS n;
 SELECT mcp.request_input('{"a": {"method": "tools/list"}}');
 SELECT mcp.request_input('{"a": {"method": "roots/list"}}');
+-- Arguments and results have their limits, and so has what a tool says when it fails: its end is left out, visibly.
+CREATE FUNCTION exposed.fail(bytes integer) RETURNS text LANGUAGE plpgsql STABLE AS $$ BEGIN RAISE '%', repeat('x', bytes); END $$;
+SELECT mcp.expose_tool('exposed.twice(text)'), mcp.expose_tool('exposed.fail(integer)');
+SET mcp.max_argument_bytes = 100;
+SET mcp.max_result_bytes = 160;
+SET ROLE regress_exec;
+SELECT length(mcp.call_tool(:'with_scope', 'twice', jsonb_build_object('word', repeat('x', 80)))#>>'{content,0,text}') AS characters;
+SELECT mcp.call_tool(:'with_scope', 'twice', jsonb_build_object('word', repeat('x', 81)));
+SELECT mcp.call_tool(:'with_scope', 'twice', jsonb_build_object('word', repeat('x', 84)));
+SELECT mcp.call_tool(:'with_scope', 'twice', jsonb_build_object('word', repeat('x', 85)));
+RESET ROLE;
+RESET mcp.max_argument_bytes;
+RESET mcp.max_result_bytes;
+SET ROLE regress_exec;
+SELECT octet_length(said) AS bytes, right(said, 2) AS ends
+  FROM (SELECT mcp.call_tool(:'with_scope', 'fail', '{"bytes": 4096}')#>>'{content,0,text}') AS call (said);
+SELECT octet_length(said) AS bytes, right(said, 2) AS ends
+  FROM (SELECT mcp.call_tool(:'with_scope', 'fail', '{"bytes": 4097}')#>>'{content,0,text}') AS call (said);
+RESET ROLE;
 -- What has no timeout of its own has that of the setting. A tool may catch its end a few times, in each of its calls, and
 -- say so itself.
 CREATE FUNCTION exposed.insist(times integer, fails boolean) RETURNS text LANGUAGE plpgsql STABLE AS $$
@@ -452,6 +474,6 @@ SET ROLE regress_owner;
 SELECT mcp.withdraw_tool('gone');
 RESET ROLE;
 SELECT mcp.withdraw_tool('gone');
-SELECT bool_and(mcp.withdraw_tool(name)) AS withdrawn FROM unnest('{numbers,roomy,large,ask_twice,insist}'::text[]) AS name;
+SELECT bool_and(mcp.withdraw_tool(name)) AS withdrawn FROM unnest('{numbers,roomy,large,ask_twice,twice,fail,insist}'::text[]) AS name;
 DROP SCHEMA exposed, closed, "odd, schema" CASCADE;
 REVOKE EXECUTE ON FUNCTION mcp.expose_tool, mcp.withdraw_tool FROM regress_owner, regress_nobody;
