@@ -45,7 +45,8 @@ impl Constant {
     }
 }
 
-/// What is behind relabelings, behind casts to a wider type of numbers, and, of a constant, behind casts to domains.
+/// What is behind relabelings that change no comparison, behind casts to a wider type of numbers, and, of a constant,
+/// behind casts to domains.
 ///
 /// # Safety
 /// The node is null or a valid expression.
@@ -54,7 +55,13 @@ pub(super) unsafe fn without_casts(mut node: *mut pg_sys::Node, constant: bool) 
     unsafe {
         while !node.is_null() {
             let inner: *mut pg_sys::Expr = match (*node).type_ {
-                NodeTag::T_RelabelType => (*node.cast::<pg_sys::RelabelType>()).arg,
+                NodeTag::T_RelabelType => {
+                    let relabel = &*node.cast::<pg_sys::RelabelType>();
+                    if !is_same_in_all_but_name(pg_sys::exprType(relabel.arg.cast()), relabel.resulttype) {
+                        return node;
+                    }
+                    relabel.arg
+                }
                 NodeTag::T_CoerceToDomain if constant => (*node.cast::<pg_sys::CoerceToDomain>()).arg,
                 NodeTag::T_FuncExpr => {
                     let call = &*node.cast::<pg_sys::FuncExpr>();
@@ -74,6 +81,16 @@ pub(super) unsafe fn without_casts(mut node: *mut pg_sys::Node, constant: bool) 
         }
         node
     }
+}
+
+/// Whether values of two types that share their bytes compare alike: not those of `integer` and `oid`, or `text` and
+/// `char(n)`.
+fn is_same_in_all_but_name(one: pg_sys::Oid, other: pg_sys::Oid) -> bool {
+    const TEXTS: [pg_sys::Oid; 2] = [pg_sys::TEXTOID, pg_sys::VARCHAROID];
+    const ARRAYS: [pg_sys::Oid; 2] = [pg_sys::TEXTARRAYOID, pg_sys::VARCHARARRAYOID];
+    // SAFETY: reads the catalog.
+    let types = unsafe { [pg_sys::getBaseType(one), pg_sys::getBaseType(other)] };
+    types[0] == types[1] || [TEXTS, ARRAYS].iter().any(|same| types.iter().all(|ty| same.contains(ty)))
 }
 
 /// Whether each value of a type of numbers is one of another's. A constant that is not is told by its digits, later.

@@ -1,0 +1,135 @@
+-- What a tool's schema says of the checks of a domain and of a default, and what it leaves to words or to the call.
+SET client_min_messages = warning;
+\set VERBOSITY terse
+\set QUIET on
+\pset format unaligned
+\pset tuples_only on
+CREATE SCHEMA schemas;
+GRANT USAGE ON SCHEMA schemas TO mcp_user;
+CREATE COLLATION schemas.insensitive (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE DOMAIN schemas.folded AS text COLLATE schemas.insensitive;
+CREATE DOMAIN schemas.icu AS text COLLATE "en-x-icu";
+CREATE DOMAIN schemas.bytewise AS text COLLATE "C";
+CREATE DOMAIN schemas.short AS varchar(3);
+CREATE DOMAIN schemas.whole AS integer;
+CREATE TYPE schemas.size AS ENUM ('small', 'large', 'huge');
+CREATE TYPE schemas.pair AS (a integer, b text);
+CREATE TYPE schemas.label;
+CREATE FUNCTION schemas.label_in(cstring) RETURNS schemas.label LANGUAGE internal STRICT IMMUTABLE AS 'textin';
+CREATE FUNCTION schemas.label_out(schemas.label) RETURNS cstring LANGUAGE internal STRICT IMMUTABLE AS 'textout';
+CREATE TYPE schemas.label (INPUT = schemas.label_in, OUTPUT = schemas.label_out, LIKE = text);
+CREATE CAST (schemas.label AS text) WITHOUT FUNCTION AS IMPLICIT;
+CREATE FUNCTION schemas.is(integer) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true';
+CREATE FUNCTION schemas.never(integer, integer) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT false';
+CREATE OPERATOR schemas.> (LEFTARG = integer, RIGHTARG = integer, FUNCTION = schemas.never);
+CREATE OPERATOR schemas.= (LEFTARG = integer, RIGHTARG = integer, FUNCTION = schemas.never);
+CREATE FUNCTION schemas.one() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+CREATE FUNCTION schemas.cardinality(integer[]) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+CREATE TABLE schemas.checks (at integer GENERATED ALWAYS AS IDENTITY, base text, checked text);
+INSERT INTO schemas.checks (base, checked) VALUES
+    -- Of which side the value stands, and what it is made equal to.
+    ('integer', '3 <= VALUE'), ('integer', '3 >= VALUE'), ('integer', '3 < VALUE'), ('integer', '3 > VALUE'),
+    ('integer', '3 = VALUE'), ('integer', '3 <> VALUE'), ('text', ''''' <> VALUE'), ('text', '''a'' ~ VALUE'),
+    ('integer', 'VALUE > VALUE'), ('integer', 'VALUE > schemas.one()'), ('integer', 'VALUE < NULL::integer'),
+    ('integer', '-VALUE < 5'), ('integer', 'VALUE % 2 = 1'), ('integer', 'schemas.is(VALUE)'), ('integer', 'VALUE OPERATOR(schemas.>) 5'),
+    ('schemas.whole', 'VALUE > 5'),
+    -- NULL.
+    ('integer', 'VALUE IS NOT NULL'), ('integer', 'VALUE IS NULL'), ('integer', 'VALUE IS NOT NULL AND VALUE > 0'),
+    ('integer', 'VALUE IS NULL OR VALUE > 0'), ('integer', 'VALUE IS NOT NULL OR VALUE > 0'),
+    ('integer', 'VALUE IS NULL OR VALUE > 0 OR VALUE < -5'), ('integer', 'VALUE IS NULL OR VALUE IS NULL'),
+    ('integer', '(VALUE % 2) IS NULL OR VALUE > 0'), ('integer', '(VALUE % 2) IS NOT NULL'), ('schemas.pair', 'VALUE IS NOT NULL'),
+    -- What is not understood beside what is.
+    ('integer', 'VALUE > 0 AND VALUE <> 5'), ('integer', 'VALUE <> 5 AND VALUE > 0'), ('integer', 'NOT VALUE > 5'),
+    ('boolean', 'VALUE'), ('boolean', 'VALUE = true'), ('date', 'VALUE = ''2026-01-01'''),
+    -- Numbers: equality with either bound, and what doubles cannot tell.
+    ('integer', 'VALUE >= 5 AND VALUE >= 3'), ('integer', 'VALUE <= 5 AND VALUE <= 7'), ('float8', 'VALUE >= 5 AND VALUE > 5'),
+    ('float8', 'VALUE > 5 AND VALUE >= 5'), ('float8', 'VALUE <= 5 AND VALUE < 5'), ('float8', 'VALUE < 5 AND VALUE <= 5'),
+    ('float8', 'VALUE = 0.1'), ('real', 'VALUE < 0.5'), ('real', 'VALUE < 0.1'), ('real', 'VALUE::float8 < 0.1'),
+    ('float8', 'VALUE < 0.1'), ('numeric', 'VALUE < 0.123456789012345'), ('numeric', 'VALUE < 0.1234567890123456'),
+    ('numeric', 'VALUE < 1234567890123456789'), ('numeric', 'VALUE < 12345678901234567890'), ('bigint', 'VALUE < 0.5'),
+    ('smallint', 'VALUE < 5::bigint'), ('smallint', 'VALUE < 5.5'), ('smallint', 'VALUE < 5.5::float8'), ('smallint', 'VALUE < 0.1::real'),
+    ('integer', 'VALUE < 5::bigint'), ('integer', 'VALUE < 5.5::float8'), ('integer', 'VALUE::real < 5'),
+    ('bigint', 'VALUE < 5.5'), ('bigint', 'VALUE < 5.5::float8'), ('bigint', 'VALUE::float8 < 5'),
+    ('smallint', 'VALUE::integer < 5'), ('smallint', 'VALUE::bigint < 5'), ('smallint', 'VALUE::real < 5'), ('integer', 'VALUE::bigint < 5'),
+    ('integer', 'VALUE::numeric < 5'), ('integer', 'VALUE::smallint < 5'), ('bigint', 'VALUE::integer < 5'), ('integer', 'int8(VALUE) < 5'),
+    ('float8', 'VALUE < 5::bigint'), ('float8', 'VALUE < 0.5::real'), ('float8', 'VALUE::real < 0.5'), ('float8', 'VALUE::numeric < 0.5'),
+    ('integer', 'VALUE > 5::schemas.whole'), ('integer', 'VALUE::schemas.whole > 5'),
+    ('integer', 'VALUE::oid > 5::oid'), ('integer', 'VALUE > (-1)::oid::integer'), ('schemas.whole', 'VALUE::oid > ''5''::oid'),
+    ('numeric', 'VALUE::float8 < 5'), ('numeric', 'VALUE::integer < 5'), ('integer', 'VALUE::oid < 5::oid'),
+    ('numeric(2)', 'true'), ('numeric(3, 3)', 'true'), ('numeric(15, 2)', 'true'), ('numeric(16, 2)', 'true'),
+    -- Lists.
+    ('integer', 'VALUE IN (1, 2)'), ('bigint', 'VALUE IN (1, 2)'), ('smallint', 'VALUE IN (1, 2)'), ('integer', 'VALUE IN (1, NULL)'),
+    ('integer', 'VALUE IN (1, schemas.one())'), ('integer', 'VALUE IN (1, 2) AND VALUE IN (2, 3)'), ('integer', 'VALUE IN (1.5, 2)'),
+    ('integer', 'VALUE <> ALL (ARRAY[1, 2])'), ('integer', 'VALUE = ALL (ARRAY[1, 2])'), ('integer', 'VALUE > ANY (ARRAY[1, 2])'),
+    ('integer', 'VALUE = ANY (''{1,2}''::integer[])'), ('integer', 'VALUE::oid IN (1::oid, 2::oid)'), ('integer', 'VALUE % 2 IN (0, 1)'),
+    ('integer', '1 = ANY (ARRAY[VALUE, 2])'), ('numeric', 'VALUE IN (1, 2)'), ('date', 'VALUE IN (''2026-01-01'', ''2026-01-02'')'),
+    ('text', 'VALUE IN (''a'', ''b'')'), ('text', 'VALUE IN (''a'', ''b'') AND VALUE IN (''b'', ''c'')'), ('varchar(3)', 'VALUE IN (''a'', ''b'')'),
+    ('char(3)', 'VALUE IN (''a'', ''b'')'), ('name', 'VALUE IN (''a'', ''b'')'), ('text', 'VALUE IN (''a'', ''b'') AND VALUE ~ ''^a'''),
+    ('text', 'VALUE IN (''a'', ''b'') AND VALUE <> '''''), ('text', 'VALUE IN (''a'', ''b'') AND length(VALUE) > 0'),
+    ('text', 'lower(VALUE) IN (''a'', ''b'')'), ('schemas.folded', 'VALUE IN (''a'', ''b'')'), ('schemas.bytewise', 'VALUE IN (''a'', ''b'')'),
+    ('integer', 'VALUE OPERATOR(schemas.=) ANY (ARRAY[1, 2])'),
+    ('schemas.size', 'VALUE IN (''small'', ''huge'')'), ('schemas.size', 'VALUE = ''large'''), ('schemas.size', 'VALUE <> ''large'''),
+    ('schemas.size', 'VALUE::text IN (''small'', ''huge'')'), ('schemas.size', 'VALUE::text = ''small'''), ('schemas.size', 'VALUE > ''small'''),
+    -- Texts: only where equality is of each character.
+    ('text', 'VALUE = ''a'''), ('text', 'VALUE <> ''a'''), ('char(3)', 'VALUE = ''a'''), ('char(3)', 'VALUE <> '''''), ('name', 'VALUE = ''a'''), ('text', 'VALUE::bpchar = ''a'''), ('text', 'VALUE::varchar = ''a'''), ('varchar', 'VALUE::text = ''a'''),
+    ('schemas.folded', 'VALUE = ''a'''), ('schemas.folded', 'length(VALUE) < 5'), ('text', 'VALUE = ''a'' COLLATE schemas.insensitive'),
+    ('text', 'VALUE COLLATE schemas.insensitive = ''a'''), ('text', 'VALUE = ''a''::schemas.label'), ('text', 'VALUE IN (''a''::schemas.label)'),
+    ('text', 'VALUE LIKE ''a%'''), ('char(3)', 'VALUE LIKE ''a%'''), ('name', 'VALUE LIKE ''a%'''), ('text', 'VALUE NOT LIKE ''a%'''),
+    ('text', 'VALUE ~ ''^\d$'''), ('text', 'VALUE ~ ''^\d$'' COLLATE "C"'), ('schemas.bytewise', 'VALUE ~ ''^\d$'''),
+    ('schemas.icu', 'VALUE ~ ''^\d$'''), ('schemas.icu', 'VALUE ~ ''^a$'''), ('char(3)', 'VALUE ~ ''^a$'''), ('text', 'VALUE ~ ''^(a'''),
+    ('text', 'VALUE ~ ''a'' AND VALUE ~ ''b'' AND VALUE ~ ''c'''), ('text', 'VALUE OPERATOR(pg_catalog.~) ''a'''),
+    -- Lengths: of texts and arrays, and of nothing else.
+    ('text', 'length(VALUE) <= 5'), ('text', 'length(VALUE) < 5'), ('text', 'length(VALUE) >= 5'), ('text', 'length(VALUE) > 5'), ('text', 'length(VALUE) = 5'),
+    ('text', 'length(VALUE) <> 5'), ('text', 'length(VALUE) < 0'), ('text', 'length(VALUE) > -1'), ('text', '5 >= char_length(VALUE)'),
+    ('text', 'character_length(VALUE) < 5 AND length(VALUE) < 7'), ('text', 'length(VALUE) >= 2 AND length(VALUE) >= 1'), ('text', 'length(lower(VALUE)) < 5'),
+    ('text', 'octet_length(VALUE) < 5'), ('varchar(3)', 'length(VALUE) >= 2'), ('char(3)', 'length(VALUE) <= 2'), ('name', 'length(VALUE) <= 2'),
+    ('bit(3)', 'length(VALUE) <= 2'), ('bytea', 'length(VALUE) <= 2'), ('schemas.label', 'length(VALUE) <= 2'), ('bytea', 'length(VALUE, ''UTF8'') <= 2'),
+    ('integer[]', 'cardinality(VALUE) <= 3 AND cardinality(VALUE) >= 1'), ('integer[]', 'cardinality(VALUE) = 3'), ('integer[]', 'schemas.cardinality(VALUE) <= 3'),
+    ('integer[]', 'array_length(VALUE, 1) <= 3'), ('integer[]', 'array_length(VALUE, 1) < 3'), ('integer[]', 'array_length(VALUE, 1) = 3'),
+    ('integer[]', 'array_length(VALUE, 1) > 3'), ('integer[]', 'array_length(VALUE, 2) <= 3'), ('integer[]', 'array_length(VALUE, schemas.one()) <= 3'),
+    ('integer[]', 'array_ndims(VALUE) <= 1'), ('integer[][]', 'cardinality(VALUE) <= 3'), ('integer[][]', 'array_length(VALUE, 1) <= 3'), ('integer[]', 'VALUE = ''{1}'''),
+    -- The type of JSON, which is said once.
+    ('jsonb', 'jsonb_typeof(VALUE) = ''array'''), ('json', 'json_typeof(VALUE) = ''string'''), ('jsonb', 'jsonb_typeof(VALUE) = ''number'''),
+    ('jsonb', 'jsonb_typeof(VALUE) = ''boolean'''), ('jsonb', 'jsonb_typeof(VALUE) = ''object'''), ('jsonb', 'jsonb_typeof(VALUE) = ''null'''),
+    ('jsonb', 'jsonb_typeof(VALUE) <> ''array'''), ('jsonb', 'jsonb_typeof(VALUE) = ''array'' AND jsonb_typeof(VALUE) = ''object'''),
+    ('jsonb', 'jsonb_typeof(VALUE) IN (''array'', ''object'')'), ('jsonb', 'VALUE = ''{}''');
+DO $$
+DECLARE c record;
+BEGIN
+    FOR c IN SELECT * FROM schemas.checks LOOP
+        EXECUTE format('CREATE DOMAIN schemas.d%s AS %s CONSTRAINT c CHECK (%s)', c.at, c.base, c.checked);
+        EXECUTE format('CREATE FUNCTION schemas.check_%1$s(v schemas.d%1$s, w schemas.d%1$s DEFAULT NULL) RETURNS text LANGUAGE sql STABLE AS ''SELECT 1''', c.at);
+        EXECUTE format('SELECT mcp.expose_tool(%L::regproc)', 'schemas.check_' || c.at);
+    END LOOP;
+END
+$$;
+CREATE TABLE schemas.defaults (at integer GENERATED ALWAYS AS IDENTITY, type text, preset text);
+INSERT INTO schemas.defaults (type, preset) VALUES
+    ('boolean', 'true'), ('boolean', 'false'), ('boolean', 'NULL'), ('smallint', '5'), ('smallint', '5::smallint'), ('smallint', '40000'), ('integer', '5::bigint'),
+    ('integer', '5000000000'), ('bigint', '5'), ('bigint', '5000000000'), ('integer', '5::smallint'), ('numeric', '5'), ('numeric', '1.50'), ('numeric', '''NaN'''),
+    ('float8', '0.5'), ('float8', '''Infinity'''), ('real', '0.5'), ('integer', 'int4(5.5)'), ('integer', 'int4(5::bigint)'), ('schemas.short', '''abc'''), ('schemas.short', '''abcd'''), ('schemas.short', '''abc''::text'), ('schemas.short', '''abcd''::text'),
+    ('schemas.whole', '5'), ('schemas.whole', '5::bigint'), ('integer', '5.5'), ('text', '''a'''), ('varchar', '''a'''), ('varchar(3)', '''abc'''),
+    ('varchar(3)', '''abcd'''), ('schemas.d1', '5'), ('text', 'lower(''A'')'), ('text', 'now()::text'), ('integer', 'schemas.one()'), ('integer', '1 + 1'), ('date', '''2026-01-31'''),
+    ('date', '''infinity'''), ('interval', '''1 day'''), ('bytea', '''\x00ff'''), ('uuid', '''0f8fad5b-d9cb-469f-a165-70867728950e'''), ('schemas.size', '''large'''),
+    ('schemas.size[]', '''{large,small}'''), ('schemas.size[]', 'ARRAY[''large'', ''small'']::schemas.size[]'), ('schemas.label', '''x'''), ('schemas.label[]', '''{x}'''),
+    ('schemas.pair', '(1, ''x'')'), ('schemas.pair', 'ROW(1, ''x'')::schemas.pair'), ('integer[]', '''{1,2}'''), ('integer[]', 'ARRAY[1, 2]'), ('integer[]', 'ARRAY[]::integer[]'),
+    ('integer[]', 'ARRAY[ARRAY[1], ARRAY[2]]'), ('integer[]', 'ARRAY[1, schemas.one()]'), ('integer[]', 'ARRAY[1, NULL]'), ('numeric[]', '''{1,NaN}'''), ('numeric[]', '''{1,2}'''),
+    ('date[]', '''{2026-01-31,infinity}'''), ('text[]', 'ARRAY[''a''::text, ''b'']'), ('bigint[]', 'ARRAY[1, 2]'), ('jsonb', '''{"a": 1}'''), ('jsonb', '''null'''), ('json', '''[1]'''), ('tsvector', '''a b'''), ('oid', '''5'''), ('oid', '5'),
+    ('oid', '5::oid'), ('integer', '5::oid::integer'), ('text', '''a''::varchar'), ('varchar', '''a''::text'), ('bpchar', '''a''::text'), ('varchar[]', '''{a}''::text[]');
+DO $$
+DECLARE c record;
+BEGIN
+    FOR c IN SELECT * FROM schemas.defaults LOOP
+        EXECUTE format('CREATE FUNCTION schemas.default_%1$s(v %2$s DEFAULT %3$s) RETURNS text LANGUAGE sql STABLE AS ''SELECT 1''', c.at, c.type, c.preset);
+        EXECUTE format('SELECT mcp.expose_tool(%L::regproc)', 'schemas.default_' || c.at);
+    END LOOP;
+END
+$$;
+SELECT access_token AS token FROM mcp.create_session('schemas', 'ann', NULL) \gset
+CREATE TEMP TABLE tools AS SELECT tool->>'name' AS name, tool->'inputSchema' AS input FROM mcp.list_tools(:'token') AS tool;
+SELECT base || ': ' || checked, (input->'properties'->'v')::text || CASE WHEN input->'properties'->'w'->'type' ? 'null' OR NOT input->'properties'->'w' ? 'type' THEN '' ELSE ' NOT NULL' END
+  FROM schemas.checks JOIN tools ON name = 'check_' || at ORDER BY at;
+SELECT type || ' DEFAULT ' || preset, input->'properties'->'v' FROM schemas.defaults JOIN tools ON name = 'default_' || at ORDER BY at;
+SELECT count(mcp.withdraw_tool(t.name)) AS withdrawn FROM tools AS t WHERE t.name ~ '^(check|default)_';
+DROP SCHEMA schemas CASCADE;
+DELETE FROM mcp.sessions WHERE issuer = 'schemas';
