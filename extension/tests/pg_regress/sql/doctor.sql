@@ -122,6 +122,14 @@ GRANT SELECT ON mcp.session_statistics TO mcp_user;
 GRANT USAGE ON SEQUENCE mcp.audit_log_id_seq TO PUBLIC;
 GRANT SELECT (verifier), UPDATE (user_id) ON mcp.sessions TO mcp_user;
 GRANT SELECT (user_id) ON mcp.sessions TO mcp_exec;
+-- Their own sessions are for everybody to see, and nothing else that goes by the same names.
+GRANT SELECT (session_id) ON mcp.refresh_tokens TO mcp_user;
+-- What somebody added to the extension is everybody's, as functions are at first.
+CREATE FUNCTION clinic.added() RETURNS integer LANGUAGE sql AS 'SELECT 1';
+ALTER EXTENSION mcp_sessions ADD FUNCTION clinic.added();
+-- What depends on it is not of it.
+CREATE FUNCTION clinic.beside() RETURNS integer LANGUAGE sql AS 'SELECT 1';
+ALTER FUNCTION clinic.beside() DEPENDS ON EXTENSION mcp_sessions;
 -- Whose they are, an operator's own role, and Supabase's as its set-up has it.
 GRANT SELECT (user_id) ON mcp.sessions TO mcp_owner;
 GRANT SELECT ON mcp.sessions TO regress_owner;
@@ -262,8 +270,18 @@ ROLLBACK;
 
 BEGIN;
 CREATE EXTENSION dblink SCHEMA clinic;
-SELECT severity, check_name, finding, remedy ~ '^REVOKE EXECUTE ON FUNCTION .*clinic\.dblink_connect\(text\),.* FROM PUBLIC;$'
+-- A statement that names functions takes no procedure.
+CREATE PROCEDURE clinic.procedure() LANGUAGE sql AS 'SELECT 1';
+ALTER EXTENSION dblink ADD PROCEDURE clinic.procedure();
+CREATE FUNCTION clinic.beside() RETURNS integer LANGUAGE sql AS 'SELECT 1';
+ALTER FUNCTION clinic.beside() DEPENDS ON EXTENSION dblink;
+SELECT severity, check_name, finding, remedy ~ '^REVOKE EXECUTE ON FUNCTION .*clinic\.dblink_connect\(text\),.* FROM PUBLIC;$',
+       remedy ~ 'procedure|beside'
   FROM clinic.found;
+UPDATE pg_extension SET extname = 'http' WHERE extname = 'dblink';
+SELECT severity, check_name, finding FROM clinic.found;
+UPDATE pg_extension SET extname = 'pg_net' WHERE extname = 'http';
+SELECT severity, check_name, finding FROM clinic.found;
 DO $$ BEGIN EXECUTE (SELECT remedy FROM clinic.found); END $$;
 :found
 ROLLBACK;
@@ -298,6 +316,11 @@ ALTER TABLE clinic.letters ENABLE ROW LEVEL SECURITY;
 ALTER TABLE clinic.drafts ENABLE ROW LEVEL SECURITY;
 ALTER TABLE clinic.replies ENABLE ROW LEVEL SECURITY;
 GRANT SELECT ON clinic.letters, clinic.drafts, clinic.replies TO mcp_user;
+CREATE TABLE clinic.mails (owner uuid, user_id uuid);
+CREATE TABLE clinic.faxes (created_by uuid, owner_id uuid, owner uuid);
+ALTER TABLE clinic.mails ENABLE ROW LEVEL SECURITY;
+ALTER TABLE clinic.faxes ENABLE ROW LEVEL SECURITY;
+GRANT SELECT ON clinic.mails, clinic.faxes TO mcp_user;
 -- Out of reach, or without rows.
 CREATE SCHEMA closed
     CREATE TABLE notes (id bigint);
@@ -329,6 +352,9 @@ CREATE POLICY everybody ON clinic.notes USING (true) WITH CHECK (1 = 1);
 CREATE POLICY readers ON clinic.notes FOR SELECT USING (true);
 CREATE POLICY tools ON clinic.notes TO mcp_user USING (true);
 CREATE POLICY others ON clinic.notes TO regress_owner USING (true);
+CREATE POLICY writers ON clinic.notes FOR INSERT WITH CHECK (true);
+-- Who calls decides, if not the row.
+CREATE POLICY admins ON clinic.notes USING (mcp.has_scope('admin'));
 CREATE TABLE clinic.news (body text);
 ALTER TABLE clinic.news ENABLE ROW LEVEL SECURITY;
 GRANT SELECT ON clinic.news TO mcp_user;
@@ -366,6 +392,8 @@ ALTER TABLE clinic.notes ENABLE ROW LEVEL SECURITY;
 GRANT SELECT, INSERT ON clinic.notes TO mcp_user;
 CREATE POLICY supabase ON clinic.notes USING ((SELECT auth.uid()) = owner) WITH CHECK (auth.uid() = owner);
 CREATE POLICY handmade ON clinic.notes FOR SELECT USING (owner = current_setting('app.user')::uuid);
+CREATE FUNCTION clinic.who() RETURNS text LANGUAGE sql STABLE AS $$ SELECT current_setting('app.user') $$;
+CREATE POLICY wrapped ON clinic.notes FOR SELECT USING (body = clinic.who());
 CREATE POLICY mixed ON clinic.notes FOR SELECT USING (auth.uid() = owner AND current_setting('app.on') = 'on');
 :found
 :mend \gexec
@@ -424,6 +452,8 @@ CREATE POLICY own ON clinic.notes USING (owner = (SELECT mcp.user_id()));
 CREATE TABLE clinic.parts (id bigint) PARTITION BY RANGE (id);
 ALTER TABLE clinic.parts OWNER TO app_owner;
 ALTER TABLE clinic.parts ENABLE ROW LEVEL SECURITY;
+CREATE INDEX ON clinic.notes (owner);
+CREATE SCHEMA ward AUTHORIZATION app_owner;
 -- Of an owner whom tools cannot act as: what runs as the caller is none, nor is what runs as another.
 CREATE ROLE stranger NOLOGIN;
 CREATE ROLE third NOLOGIN;
@@ -441,9 +471,62 @@ ALTER TABLE clinic.passed OWNER TO exempt;
 ALTER TABLE clinic.passed ENABLE ROW LEVEL SECURITY;
 CREATE FUNCTION clinic.by_exempt() RETURNS integer LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1';
 ALTER FUNCTION clinic.by_exempt() OWNER TO exempt;
+CREATE ROLE above NOLOGIN SUPERUSER NOBYPASSRLS;
+CREATE TABLE clinic.ruled (id bigint);
+ALTER TABLE clinic.ruled OWNER TO above;
+ALTER TABLE clinic.ruled ENABLE ROW LEVEL SECURITY;
+CREATE FUNCTION clinic.by_ruler() RETURNS integer LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1';
+ALTER FUNCTION clinic.by_ruler() OWNER TO above;
 :found
 :mend \gexec
 :found
+ROLLBACK;
+
+-- An oid is unique in its catalog alone: what another has under the same number is another thing.
+BEGIN;
+CREATE EXTENSION dblink SCHEMA clinic;
+CREATE TABLE clinic.notes (id bigint, owner uuid);
+ALTER TABLE clinic.notes ENABLE ROW LEVEL SECURITY;
+GRANT SELECT ON clinic.notes TO mcp_user;
+CREATE POLICY everybody ON clinic.notes USING (true);
+CREATE TABLE clinic.open (x integer);
+GRANT SELECT ON clinic.open TO mcp_user;
+CREATE VIEW clinic.harmless AS SELECT * FROM clinic.open;
+CREATE VIEW clinic.harmless_too AS SELECT * FROM clinic.harmless;
+GRANT SELECT ON clinic.harmless_too TO mcp_user;
+CREATE ROLE exempt NOLOGIN BYPASSRLS;
+CREATE FUNCTION clinic.peek() RETURNS text LANGUAGE sql SECURITY DEFINER AS $$ SELECT current_setting('a.b') $$;
+ALTER FUNCTION clinic.peek() OWNER TO exempt;
+CREATE FUNCTION clinic.pry() RETURNS integer LANGUAGE sql AS 'SELECT 1';
+CREATE TABLE clinic.planted AS
+SELECT c.relname::text AS name, c.oid FROM pg_class AS c WHERE c.relnamespace = 'clinic'::regnamespace
+UNION ALL SELECT w.rulename || ' of ' || w.ev_class::regclass, w.oid FROM pg_rewrite AS w WHERE w.ev_class IN ('clinic.harmless'::regclass, 'clinic.harmless_too'::regclass)
+UNION ALL SELECT 'everybody', p.oid FROM pg_policy AS p WHERE p.polrelid = 'clinic.notes'::regclass
+UNION ALL SELECT p.proname, p.oid FROM pg_proc AS p WHERE p.proname IN ('peek', 'pry')
+UNION ALL SELECT e.extname, e.oid FROM pg_extension AS e;
+SELECT severity, check_name, finding, remedy ~ 'peek|pry' AS ours FROM clinic.found;
+SET LOCAL allow_system_table_mods = on;
+INSERT INTO pg_depend (classid, objid, objsubid, refclassid, refobjid, refobjsubid, deptype)
+SELECT v.class, o.oid, 0, v.ref_class, r.oid, 0, v.kind
+  FROM (VALUES ('pg_proc'::regclass, 'notes', 'pg_extension'::regclass, 'mcp_sessions', 'e'::"char"),
+               ('pg_proc', 'open', 'pg_extension', 'mcp_sessions', 'e'),
+               ('pg_class', 'peek', 'pg_extension', 'mcp_sessions', 'e'),
+               ('pg_proc', 'pry', 'pg_namespace', 'mcp_sessions', 'e'),
+               ('pg_class', 'peek', 'pg_extension', 'dblink', 'e'),
+               ('pg_proc', 'pry', 'pg_namespace', 'dblink', 'e'),
+               ('pg_class', 'everybody', 'pg_proc', 'peek', 'n'),
+               ('pg_policy', 'everybody', 'pg_namespace', 'peek', 'n'),
+               ('pg_proc', '_RETURN of clinic.harmless', 'pg_class', 'notes', 'n'),
+               ('pg_rewrite', '_RETURN of clinic.harmless', 'pg_proc', 'notes', 'n'),
+               ('pg_proc', '_RETURN of clinic.harmless_too', 'pg_class', 'notes', 'n'),
+               ('pg_rewrite', '_RETURN of clinic.harmless_too', 'pg_proc', 'notes', 'n'))
+           AS v (class, object, ref_class, ref_object, kind)
+  JOIN clinic.planted AS o ON o.name = v.object JOIN clinic.planted AS r ON r.name = v.ref_object;
+INSERT INTO pg_shdepend (dbid, classid, objid, objsubid, refclassid, refobjid, deptype)
+SELECT v.db, 'pg_class'::regclass, 'clinic.notes'::regclass, 0, v.class, 'mcp_user'::regrole, 'o'
+  FROM (VALUES (1::oid, 'pg_authid'::regclass), ((SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()), 'pg_tablespace'))
+           AS v (db, class);
+SELECT severity, check_name, finding, remedy ~ 'peek|pry' AS ours FROM clinic.found;
 ROLLBACK;
 
 BEGIN;
@@ -512,6 +595,7 @@ ROLLBACK;
 BEGIN;
 CREATE ROLE frontend LOGIN IN ROLE mcp_auth;
 ALTER ROLE frontend IN DATABASE :DBNAME SET auto_explain.log_verbose = on;
+CREATE ROLE loud_frontend LOGIN IN ROLE mcp_auth;
 -- Each of these keeps plans and parameters out by one setting.
 CREATE ROLE quiet_frontend LOGIN IN ROLE mcp_auth;
 ALTER ROLE quiet_frontend SET auto_explain.log_verbose = off;
