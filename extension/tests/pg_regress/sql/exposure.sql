@@ -370,6 +370,14 @@ BEGIN
 END
 $$;
 SELECT mcp.expose_tool('exposed.large(boolean)');
+CREATE FUNCTION exposed.reads() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE word text;
+BEGIN
+    EXECUTE 'SELECT word FROM pg_temp.mine' INTO word;
+    RETURN upper(word);
+END
+$$;
+SELECT mcp.expose_tool('exposed.reads()');
 -- Outside of tools what is restricted may use the temporary schema, as REFRESH does.
 CREATE MATERIALIZED VIEW exposed.counted AS SELECT n FROM exposed.pages;
 CREATE UNIQUE INDEX ON exposed.counted (n);
@@ -379,10 +387,13 @@ SELECT mcp.call_tool(:'with_scope', 'numbers', '{"below": 1}')->'structuredConte
 SELECT mcp.call_tool(:'with_scope', 'large', '{"after_temporary": true}');
 BEGIN;
 INSERT INTO exposed.once VALUES (1), (1);
-CREATE TEMPORARY TABLE mine (a integer);
+CREATE TEMPORARY TABLE mine AS SELECT 'read, and went on' AS word;
+GRANT SELECT ON mine TO mcp_user;
 SELECT mcp.call_tool(:'with_scope', 'large', '{"after_temporary": false}');
 DELETE FROM exposed.once;
 COMMIT;
+-- What it may read there, it goes on after.
+SELECT mcp.call_tool(:'with_scope', 'reads');
 DROP TABLE mine;
 BEGIN;
 SELECT mcp.call_tool(:'with_scope', 'numbers', '{"below": 1}');
@@ -392,12 +403,31 @@ RESET ROLE;
 REVOKE TEMPORARY ON DATABASE :DBNAME FROM regress_exec, mcp_user;
 REVOKE EXECUTE ON FUNCTION lo_create, lo_unlink FROM mcp_user;
 SET ROLE regress_exec;
+-- JSON is structured content where it is an object; anything else is text.
+RESET ROLE;
+CREATE FUNCTION exposed.any_json(v jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$ SELECT v $$;
+SELECT mcp.expose_tool('exposed.any_json(jsonb)');
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'with_scope', 'any_json', '{"v": {"a": [1]}}');
+SELECT mcp.call_tool(:'with_scope', 'any_json', '{"v": [{"a": 1}]}');
+SELECT mcp.call_tool(:'with_scope', 'any_json', '{"v": "{}"}');
+SELECT mcp.call_tool(:'with_scope', 'any_json', '{"v": 7}');
+SELECT mcp.call_tool(:'with_scope', 'any_json', '{"v": null}');
 -- What is said during a call is said to who asked for it.
 SELECT mcp.call_tool(:'with_scope', 'talk', request => '{"notices": "1", "progress": true, "logLevel": "notice"}');
 SELECT mcp.call_tool(:'with_scope', 'talk', request => '{"notices": "2"}');
 SELECT mcp.call_tool(:'with_scope', 'talk', request => '{"progress": true, "logLevel": "notice"}');
 -- A question is one only if the call ends with it; whoever cannot ask is told so.
 SELECT mcp.call_tool(:'with_scope', 'ask', request => '{"capabilities": {"roots": {}}}');
+-- What it can be asked for, the tool may know.
+RESET ROLE;
+CREATE FUNCTION exposed.able() RETURNS text LANGUAGE sql STABLE AS $$ SELECT coalesce(mcp.client_capabilities()::text, 'cannot be asked') $$;
+SELECT mcp.expose_tool('exposed.able()'), mcp.client_capabilities() IS NULL AS nobody;
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'with_scope', 'able', request => '{"capabilities": {"roots": {}, "sampling": {"tools": {}}}}');
+SELECT mcp.call_tool(:'with_scope', 'able', request => '{"capabilities": {}}');
+SELECT mcp.call_tool(:'with_scope', 'able', request => '{}');
+SELECT mcp.call_tool(:'with_scope', 'able');
 -- What was asked once is answered in another round, whatever that says its client can do.
 RESET ROLE;
 CREATE FUNCTION exposed.ask_twice() RETURNS text LANGUAGE plpgsql AS $$
@@ -474,6 +504,6 @@ SET ROLE regress_owner;
 SELECT mcp.withdraw_tool('gone');
 RESET ROLE;
 SELECT mcp.withdraw_tool('gone');
-SELECT bool_and(mcp.withdraw_tool(name)) AS withdrawn FROM unnest('{numbers,roomy,large,ask_twice,twice,fail,insist}'::text[]) AS name;
+SELECT bool_and(mcp.withdraw_tool(name)) AS withdrawn FROM unnest('{numbers,roomy,large,reads,any_json,able,ask_twice,twice,fail,insist}'::text[]) AS name;
 DROP SCHEMA exposed, closed, "odd, schema" CASCADE;
 REVOKE EXECUTE ON FUNCTION mcp.expose_tool, mcp.withdraw_tool FROM regress_owner, regress_nobody;
