@@ -644,6 +644,9 @@ async fn checks_of_domains_in_either_order(world: &Shared) -> Result<()> {
         ("integer", "VALUE > 0 OR VALUE < -10", json!(unsaid)),
         ("integer", "NOT VALUE > 0", json!(unsaid)),
         ("integer", "VALUE <> 0", json!(unsaid)),
+        // Compared as what has no sign, or no numbers at all.
+        ("integer", "VALUE::oid < '7'::oid", json!(unsaid)),
+        ("integer", "VALUE::regtype > '7'::regtype", json!(unsaid)),
         ("numeric", "VALUE < 0.12345678901234567890", json!(unsaid)),
         ("numeric", "VALUE <> 'NaN'", json!(unsaid)),
         ("numeric", "VALUE::integer < 5", json!(unsaid)),
