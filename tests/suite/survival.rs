@@ -331,10 +331,16 @@ async fn everything_but_the_worker_works_without_preloading(world: &Shared) -> R
     let row = database
         .superuser()
         .await?
-        .query_one("SELECT string_agg(w::text, ' ') FROM mcp.worker_status() w", &[])
+        .query_one(
+            "SELECT w::text, (SELECT remedy FROM mcp.doctor() WHERE check_name = 'worker') FROM mcp.worker_status() AS w",
+            &[],
+        )
         .await?;
-    let worker: String = row.get(0);
-    ensure!(worker.contains("shared_preload_libraries"), "worker_status says what is missing: {worker}");
+    let (worker, remedy): (String, String) = (row.get(0), row.get(1));
+    let missing = "The library is not preloaded: add mcp_sessions to shared_preload_libraries, set mcp.database and restart; \
+                   until then call mcp.cleanup_expired_sessions() from a scheduler.";
+    assert_eq!(worker, format!("(f,,,,,\"{missing}\")"));
+    assert_eq!(remedy, "ALTER SYSTEM SET shared_preload_libraries = 'mcp_sessions';");
     drop(frontend);
     world.keep_log(&cluster)?;
     Ok(())
