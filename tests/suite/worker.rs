@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use tests::cluster::{Cluster, Options};
+use tests::cluster::{Cluster, Options, Stop};
 use tests::session::{NewSession, Session, status};
 use tests::wait::wait_until;
 use tokio_postgres::Client;
@@ -16,6 +16,7 @@ const SOON: Duration = Duration::from_secs(60);
 pub fn tests(world: &Shared) -> Trials {
     world::tests![world;
         worker_leaves_what_has_just_ended,
+        worker_status_says_what_keeps_it_from_running,
         worker_outlives_its_extension_and_its_database,
     ]
 }
@@ -48,6 +49,8 @@ async fn worker_leaves_what_has_just_ended(world: &Shared) -> Result<()> {
         Ok(status(&auth, &gone.token).await? == "unknown")
     })
     .await?;
+    // What the configuration file says holds once it is reloaded.
+    superuser.batch_execute("ALTER SYSTEM SET mcp.retention = '0'").await?;
     for _ in 0..2 {
         let row = superuser.query_one("SELECT last_run::text FROM mcp.worker_status()", &[]).await?;
         let last: String = row.get(0);
@@ -58,6 +61,7 @@ async fn worker_leaves_what_has_just_ended(world: &Shared) -> Result<()> {
         .await?;
     }
     assert_eq!(status(&auth, &late.token).await?, "expired");
+    assert_eq!(deleted(&superuser).await?, 2, "the session, and its row of the audit log");
     let rows = superuser.query("SELECT session_id FROM mcp.audit_log", &[]).await?;
     let audited: Vec<uuid::Uuid> = rows.iter().map(|row| row.get(0)).collect();
     assert_eq!(audited, [late.id]);
@@ -65,9 +69,17 @@ async fn worker_leaves_what_has_just_ended(world: &Shared) -> Result<()> {
     auth.query_one("SELECT mcp.cleanup_expired_sessions()", &[]).await?;
     assert_eq!(status(&auth, &late.token).await?, "unknown");
     deletes_batch_after_batch(&superuser).await?;
+    assert_eq!(deleted(&superuser).await?, 52, "25 sessions and as many sign-ins more");
     ended_by_an_error_it_is_not_said_to_run(&superuser).await?;
     world.keep_log(&cluster)?;
     Ok(())
+}
+
+/// How many rows the worker says it has deleted, while it runs here.
+async fn deleted(superuser: &Client) -> Result<i64> {
+    let statement = "SELECT deleted FROM mcp.worker_status()
+                      WHERE running AND database = 'test_0' AND last_run IS NOT NULL AND detail = 'The worker is running.'";
+    Ok(superuser.query_one(statement, &[]).await?.get(0))
 }
 
 /// Sets settings as an operator does while the server runs.
@@ -120,10 +132,75 @@ async fn deletes_batch_after_batch(superuser: &Client) -> Result<()> {
 async fn ended_by_an_error_it_is_not_said_to_run(superuser: &Client) -> Result<()> {
     superuser.batch_execute("ALTER TABLE mcp.sign_ins RENAME TO elsewhere").await?;
     wait_until("the worker to fail", SOON, || async {
-        let statement = "SELECT NOT running AND pid IS NULL FROM mcp.worker_status()";
+        let statement = "SELECT NOT running AND pid IS NULL AND database = 'test_0' AND last_run IS NOT NULL
+                            AND deleted = 52 AND detail LIKE 'The worker is not running: see the server''s log;%'
+                           FROM mcp.worker_status()";
         Ok(superuser.query_one(statement, &[]).await?.get(0))
     })
     .await
+}
+
+/// What `mcp.worker_status()` says, as text.
+async fn said(client: &Client) -> Result<String> {
+    Ok(client.query_one("SELECT w::text FROM mcp.worker_status() AS w", &[]).await?.get(0))
+}
+
+async fn worker_status_says_what_keeps_it_from_running(world: &Shared) -> Result<()> {
+    // The server's log tells at this level which workers it is asked to start.
+    let options = Options::default().set("mcp.cleanup_interval", "1h").set("log_min_messages", "debug1");
+    let cluster = Cluster::start(&options).await?;
+    let registered = || -> Result<usize> {
+        let log = String::from_utf8_lossy(&std::fs::read(cluster.log())?).into_owned();
+        Ok(log.matches("registering background worker \"mcp_sessions cleanup\"").count())
+    };
+    {
+        let postgres = cluster.superuser("postgres").await?;
+        postgres.batch_execute("CREATE EXTENSION mcp_sessions").await?;
+        assert_eq!(said(&postgres).await?, "(f,,,,0,\"mcp.database is not set: set it and restart.\")");
+        assert_eq!(registered()?, 0);
+        postgres.batch_execute("ALTER SYSTEM SET mcp.database = 'later'").await?;
+    }
+    cluster.stop(Stop::Fast)?;
+    cluster.resume().await?;
+    assert_eq!(registered()?, 1);
+    let postgres = cluster.superuser("postgres").await?;
+    let elsewhere = "\"The worker cleans up in database later, not in postgres.\")";
+    assert_eq!(said(&postgres).await?, format!("(f,,later,,0,{elsewhere}"), "there is no such database");
+
+    postgres.batch_execute("CREATE DATABASE later").await?;
+    let resting = "SELECT pid FROM pg_stat_activity
+                    WHERE backend_type = 'mcp_sessions cleanup' AND datname = 'later' AND state = 'idle'
+                      AND query = 'cleaning up ended sessions'
+                      AND state_change < clock_timestamp() - interval '2 seconds'";
+    let rests = async |what: &str| {
+        tests::wait::wait_for(what, SOON, || async {
+            Ok(postgres.query_opt(resting, &[]).await?.map(|row| row.get::<_, i32>(0)))
+        })
+        .await
+    };
+    let pid = rests("the worker to rest until there is an extension").await?;
+    let later = cluster.superuser("later").await?;
+    later.batch_execute("CREATE EXTENSION mcp_sessions").await?;
+    let runs = said(&later).await?;
+    ensure!(runs.starts_with(&format!("(t,{pid},later,\"")), "{runs}");
+    ensure!(runs.ends_with("\",0,\"The worker is running.\")"), "{runs}");
+    let runs = said(&postgres).await?;
+    ensure!(runs.starts_with(&format!("(f,{pid},later,\"")) && runs.ends_with(elsewhere), "{runs}");
+
+    // While it works, the server says at what.
+    later.batch_execute("BEGIN; LOCK TABLE mcp.sign_ins").await?;
+    postgres.batch_execute("SELECT pg_reload_conf()").await?;
+    wait_until("the worker to wait for the table", SOON, || async {
+        let working = "SELECT EXISTS (SELECT FROM pg_stat_activity
+                                       WHERE pid = $1 AND state = 'active' AND query = 'cleaning up ended sessions'
+                                         AND wait_event_type = 'Lock')";
+        Ok(postgres.query_one(working, &[&pid]).await?.get(0))
+    })
+    .await?;
+    later.batch_execute("COMMIT").await?;
+    assert_eq!(rests("the worker to rest until its next time").await?, pid);
+    world.keep_log(&cluster)?;
+    Ok(())
 }
 
 async fn worker_outlives_its_extension_and_its_database(world: &Shared) -> Result<()> {
