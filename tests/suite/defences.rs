@@ -35,6 +35,7 @@ pub fn tests(world: &Shared) -> Trials {
         profile_of_somebody_else_signs_nobody_in,
         answer_of_the_provider_that_is_too_large_signs_nobody_in,
         error_of_a_tool_is_cut_where_it_is_too_long,
+        errors_of_tools_are_themselves_whatever_else_is_said,
         fault_of_the_server_is_no_result_of_the_tool,
         tool_that_catches_its_end_loses_its_connection,
         tool_that_is_not_restricted_acts_as_nobody_else_either,
@@ -374,6 +375,18 @@ async fn error_of_a_tool_is_cut_where_it_is_too_long(world: &Shared) -> Result<(
     Ok(())
 }
 
+/// What the server says of its own doings between a tool's error and its caller hides nothing of it.
+async fn errors_of_tools_are_themselves_whatever_else_is_said(world: &Shared) -> Result<()> {
+    let stage = Stage::set(world).await?;
+    stage.exec.batch_execute("SET client_min_messages = debug5").await?;
+    for message in ["first", "second"] {
+        let message = message.repeat(100);
+        let result = call_tool(&stage.exec, &stage.alice.token, "fail", json!({"message": message})).await?;
+        assert_eq!(result, json!({"content": [{"type": "text", "text": message}], "isError": true}));
+    }
+    Ok(())
+}
+
 /// A conflict between transactions, a lack of room, a shutdown: whoever called is to try again, and no model to be told.
 async fn fault_of_the_server_is_no_result_of_the_tool(world: &Shared) -> Result<()> {
     let stage = Stage::set(world).await?;
@@ -394,10 +407,12 @@ async fn tool_that_catches_its_end_loses_its_connection(world: &Shared) -> Resul
     let stage = Stage::set(world).await?;
     let expose = "SELECT mcp.expose_tool('app.run(text)', name => 'short_run', timeout => '100 ms')";
     stage.superuser.batch_execute(expose).await?;
-    let deaf = "DO $$ BEGIN LOOP BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$";
+    // Three times it may, and go on. It would end by itself after the fourth.
+    let catch = "BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN NULL; END";
+    let deaf = format!("DO $$ BEGIN FOR time IN 1..4 LOOP {catch}; END LOOP; END $$");
     let called = call_tool(&stage.exec, &stage.alice.token, "short_run", json!({"statement": deaf}));
     let called = tokio::time::timeout(DEADLINE, called).await.context("it goes on for ever")?;
-    ensure!(called.is_err(), "{called:?}");
+    assert_eq!(sqlstate(called)?, "57P01");
     wait_until("the connection to end", DEADLINE, || async { Ok(stage.exec.is_closed()) }).await
 }
 
