@@ -104,3 +104,18 @@ mod unit {
         assert_eq!(value(None, "x"), r#""x""#);
     }
 }
+
+#[cfg(any(test, feature = "pg_test"))]
+#[pgrx::pg_schema]
+mod tests {
+    use super::arguments;
+    use pgrx::prelude::*;
+
+    #[pg_test]
+    fn a_text_that_postgresql_cannot_store_is_refused_in_words() {
+        let taken = |text| arguments(&[], [("a", "b"), ("c", text)].into_iter()).map(|taken| taken.to_text());
+        assert_eq!(taken("d").as_deref(), Ok(r#"{"a": "b", "c": "d"}"#));
+        let words = r#"argument "c" holds the character U+0000, which PostgreSQL cannot store"#;
+        assert_eq!(taken("d\0").unwrap_err(), words);
+    }
+}

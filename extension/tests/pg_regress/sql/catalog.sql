@@ -107,6 +107,7 @@ SELECT mcp.get_prompt(:'token', 'page', '{"id": "7", "size": "large"}');
 SELECT mcp.get_prompt(:'less', 'page');
 SELECT mcp.read_resource(:'token', 'page://7');
 SELECT mcp.read_resource(:'less', 'page://7');
+SELECT mcp.read_resource(:'token', 'page://7%00');
 PREPARE complete(text, jsonb, jsonb, jsonb) AS SELECT mcp.complete($1, $2, $3, $4);
 EXECUTE complete(:'token', '{"type": "ref/prompt", "name": "page"}', '{"name": "id", "value": "10"}', '{"arguments": {"size": "large"}}');
 EXECUTE complete(:'less', '{"type": "ref/prompt", "name": "page"}', '{"name": "id", "value": "10"}', NULL);
