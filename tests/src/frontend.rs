@@ -196,6 +196,11 @@ impl Frontend {
         self.process.signal(Signal::SIGTERM)
     }
 
+    /// SIGINT: what Ctrl-C sends, and means the same.
+    pub fn interrupt(&self) -> Result<()> {
+        self.process.signal(Signal::SIGINT)
+    }
+
     /// Waits for its end.
     pub fn wait(&self, deadline: Duration) -> Result<ExitStatus> {
         self.process.wait(deadline)

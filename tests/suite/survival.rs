@@ -10,6 +10,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tests::browser::Browser;
 use tests::cluster::{Cluster, Options, Stop};
+use tests::database::Database;
 use tests::frontend::Frontend;
 use tests::idp::stub::StubProvider;
 use tests::mcp::{Door, Era};
@@ -31,6 +32,7 @@ pub fn tests(world: &Shared) -> Trials {
         two_frontends_serve_one_session,
         checklist_20_revocation_holds_on_every_replica_at_once,
         frontend_finishes_what_it_began_when_told_to_stop,
+        frontend_that_is_told_twice_finishes_nothing,
         frontend_leaves_no_connection_behind,
         everything_but_the_worker_works_without_preloading,
         worker_cleans_up_and_restarts,
@@ -260,12 +262,8 @@ async fn checklist_20_revocation_holds_on_every_replica_at_once(world: &Shared) 
     Ok(())
 }
 
-async fn frontend_finishes_what_it_began_when_told_to_stop(world: &Shared) -> Result<()> {
-    let database = world.database().await?;
-    let (frontend, _stub) = world.stubbed(&database).await?;
-    let token = sign_in(&frontend, "alice@example.com").await?;
-    let client = frontend.mcp(Era::Modern).with(Door::Bearer, &token);
-    let call = tokio::spawn(async move { client.call("sleep", json!({"seconds": 4})).await });
+/// Waits until a tool sleeps.
+async fn asleep(database: &Database<'_>) -> Result<()> {
     let superuser = database.superuser().await?;
     wait_until("the tool to sleep", Duration::from_secs(10), || async {
         let row = superuser
@@ -276,7 +274,16 @@ async fn frontend_finishes_what_it_began_when_told_to_stop(world: &Shared) -> Re
             .await?;
         Ok(row.get::<_, i64>(0) == 1)
     })
-    .await?;
+    .await
+}
+
+async fn frontend_finishes_what_it_began_when_told_to_stop(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (frontend, _stub) = world.stubbed(&database).await?;
+    let token = sign_in(&frontend, "alice@example.com").await?;
+    let client = frontend.mcp(Era::Modern).with(Door::Bearer, &token);
+    let call = tokio::spawn(async move { client.call("sleep", json!({"seconds": 4})).await });
+    asleep(&database).await?;
     frontend.terminate()?;
     assert_eq!(call.await??.tool_text()?, "awake", "a call under way is answered");
     let status = tokio::task::block_in_place(|| frontend.wait(Duration::from_secs(15)))?;
@@ -285,6 +292,23 @@ async fn frontend_finishes_what_it_began_when_told_to_stop(world: &Shared) -> Re
         reqwest::get(format!("{}/healthz", frontend.url())).await.is_err(),
         "and nobody is let in any more"
     );
+    Ok(())
+}
+
+async fn frontend_that_is_told_twice_finishes_nothing(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (frontend, _stub) = world.stubbed(&database).await?;
+    let token = sign_in(&frontend, "alice@example.com").await?;
+    let client = frontend.mcp(Era::Modern).with(Door::Bearer, &token);
+    let call = tokio::spawn(async move { client.call("sleep", json!({"seconds": 60})).await });
+    asleep(&database).await?;
+    frontend.interrupt()?;
+    frontend.logged("told to stop").await?;
+    frontend.interrupt()?;
+    // Sooner than the grace, which is 10 seconds.
+    let status = tokio::task::block_in_place(|| frontend.wait(Duration::from_secs(8)))?;
+    ensure!(status.success(), "ended with {status}");
+    ensure!(call.await?.is_err(), "a call that was cut off has no answer");
     Ok(())
 }
 
