@@ -504,11 +504,31 @@ pub mod tests {
         assert_eq!(config.bind, "127.0.0.1:8080".parse().unwrap());
         assert_eq!(config.admin_bind, None);
         assert_eq!(config.public_url.origin(), "http://127.0.0.1:8080");
+        assert_eq!(config.pool_size, 16);
+        assert!(config.prepared_statements);
         assert_eq!(config.session_ttl, Duration::from_secs(24 * 3600));
-        assert_eq!(config.request_timeout, Duration::from_secs(30));
+        assert_eq!(config.refused_limit, 6000);
+        assert!(config.trusted_proxies.is_empty());
+        assert!(config.allowed_origins.is_empty() && config.allowed_hosts.is_empty());
         assert!(!config.cookie_door);
+        assert_eq!(config.request_timeout, Duration::from_secs(30));
+        assert_eq!(config.shutdown_grace, Duration::from_secs(10));
+        assert_eq!((config.max_connections, config.max_body_bytes), (4096, 4_194_304));
+        let server = config.authorization_server;
+        assert!(server.registration && server.private_schemes.is_empty() && !server.loopback_documents);
+        assert_eq!((server.sign_in_limit, server.token_limit, server.register_limit), (1200, 3000, 60));
         match config.provider {
-            Provider::Oidc { issuer, .. } => assert_eq!(issuer, "https://id.example.com/tenant/"),
+            Provider::Oidc { issuer, scopes, .. } => {
+                assert_eq!(issuer, "https://id.example.com/tenant/");
+                assert_eq!(scopes, "openid profile email");
+            }
+            provider => panic!("{provider:?}"),
+        }
+        let workos = [("MCP_IDP", "workos"), ("WORKOS_CLIENT_ID", "client_01"), ("WORKOS_API_KEY", "sk_01")];
+        match read(&workos).unwrap().provider {
+            Provider::WorkOs { api_url, issuer, .. } => {
+                assert_eq!((api_url.as_str(), issuer), ("https://api.workos.com/", None));
+            }
             provider => panic!("{provider:?}"),
         }
     }

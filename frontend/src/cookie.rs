@@ -96,6 +96,23 @@ mod tests {
     }
 
     #[test]
+    fn over_plain_http_it_is_kept_all_the_same() {
+        // A browser takes neither `Secure` nor `__Host-` from there.
+        let app = app(&[]);
+        let mut response = respond::empty(StatusCode::OK);
+        set(&app, &mut response, BROWSER, "x", 600).unwrap();
+        set(&app, &mut response, crate::credentials::SESSION_COOKIE, "", 0).unwrap();
+        let set: Vec<_> = response.headers().get_all("set-cookie").iter().collect();
+        assert_eq!(
+            set,
+            [
+                "mcp_browser=x; Path=/; Max-Age=600; HttpOnly; SameSite=Lax",
+                "mcp_session_id=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax"
+            ]
+        );
+    }
+
+    #[test]
     fn each_sign_in_has_a_cookie_of_its_own() {
         let (one, two) = (random::secret().unwrap(), random::secret().unwrap());
         assert_ne!(of_sign_in(&one), of_sign_in(&two));
