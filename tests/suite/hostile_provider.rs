@@ -529,14 +529,27 @@ async fn profile_contradicts_the_id_token_in_nothing(world: &Shared) -> Result<(
 
 async fn secret_goes_where_the_provider_takes_it(world: &Shared) -> Result<()> {
     let database = world.database().await?;
-    for (method, posted) in [("client_secret_basic", false), ("client_secret_post", true)] {
+    let (basic, post) = ("client_secret_basic", "client_secret_post");
+    // Basic authentication, too, where the provider takes both or does not say.
+    for (methods, posted) in [
+        (Some(vec![basic]), false),
+        (Some(vec![post]), true),
+        (Some(vec![post, basic]), false),
+        (None, false),
+    ] {
         let (frontend, stub) = world.stubbed(&database).await?;
+        let said = methods.clone();
         stub.forge_metadata(move |document| {
-            document.insert("token_endpoint_auth_methods_supported".to_owned(), json!([method]));
+            let name = "token_endpoint_auth_methods_supported";
+            match &said {
+                Some(methods) => document.insert(name.to_owned(), json!(methods)),
+                None => document.remove(name),
+            };
         });
         Browser::new().sign_in(&frontend.url(), "alice@example.com").await?;
         let requests = stub.token_requests();
-        ensure!(requests.len() == 1 && requests[0].contains("client_secret=") == posted, "{method}");
+        ensure!(requests.len() == 1 && requests[0].contains("client_secret=") == posted, "{methods:?}");
+        ensure!(requests[0].contains("client_id=") == posted, "{methods:?}");
     }
     Ok(())
 }
