@@ -1,6 +1,10 @@
 //! Lists that change: every open subscription hears of it, at every replica, whatever lies between it and PostgreSQL.
 
-use std::time::Duration;
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -12,6 +16,8 @@ use tests::mcp::{Door, Era, McpClient};
 use tests::pgbouncer::PgBouncer;
 use tests::session::NewSession;
 use tests::wait::wait_until;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
 use crate::world::{self, Shared, Trials};
@@ -20,6 +26,9 @@ use crate::world::{self, Shared, Trials};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Below the time between two polls of the frontend: what is heard this soon was heard by LISTEN.
 const AT_ONCE: Duration = Duration::from_secs(8);
+
+/// Longer than the time between two polls.
+const POLLED: Duration = Duration::from_secs(12);
 
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
@@ -32,6 +41,13 @@ pub fn tests(world: &Shared) -> Trials {
         t19_a_subscription_ends_with_its_session,
         t19_a_subscription_ends_in_good_order_with_its_server,
         t19_an_idle_subscription_is_kept_alive,
+        t19_changes_of_several_lists_at_once_are_all_heard,
+        t19_who_subscribes_later_hides_no_change,
+        t19_what_changed_while_nobody_subscribed_is_not_told,
+        t19_who_subscribes_before_the_frontend_listens_is_told_of_no_change,
+        t19_nobody_is_asked_of_changes_while_nobody_subscribes,
+        t19_an_idle_subscription_asks_seldom,
+        t19_a_database_that_is_away_is_tried_seldom,
     ]
 }
 
@@ -324,4 +340,202 @@ async fn t19_an_idle_subscription_is_kept_alive(world: &Shared) -> Result<()> {
         Some(Event::Comment) => Ok(()),
         other => bail!("{other:?} instead of a comment"),
     }
+}
+
+async fn t19_changes_of_several_lists_at_once_are_all_heard(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let stage = Stage::set(world, &database, None).await?;
+    stage.await_listening(&database).await?;
+    stage
+        .superuser
+        .batch_execute("CREATE FUNCTION app.greet() RETURNS text LANGUAGE sql AS $$ SELECT 'hello' $$")
+        .await?;
+    let lists = ["tools", "resources", "prompts"];
+    let mut subscription = Subscription::open(&stage.clients[0], json!(1), &lists).await?;
+    for number in 0..3 {
+        subscription.drain(Duration::from_millis(200)).await?;
+        stage
+            .superuser
+            .batch_execute(&format!(
+                "SELECT mcp.expose_tool('app.greet()', name => 'greet_{number}'),
+                        mcp.expose_resource('app.greet()', 'test://greet/{number}', name => 'greet_{number}'),
+                        mcp.expose_prompt('app.greet()', name => 'greet_{number}')"
+            ))
+            .await?;
+        let mut missing = HashSet::from(lists.map(str::to_owned));
+        while !missing.is_empty() {
+            let next =
+                subscription.next(AT_ONCE).await.with_context(|| format!("still missing {missing:?}"))?;
+            missing.remove(&next);
+        }
+    }
+    Ok(())
+}
+
+/// A change of the tools that only those hear of who ask.
+async fn change_in_silence(superuser: &Client, number: usize) -> Result<()> {
+    let change = format!(
+        "ALTER EVENT TRIGGER mcp_changes DISABLE; COMMENT ON FUNCTION app.whoami() IS 'Who is it? {number}'"
+    );
+    Ok(superuser.batch_execute(&change).await?)
+}
+
+async fn t19_who_subscribes_later_hides_no_change(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let stage = Stage::set(world, &database, None).await?;
+    let mut first = Subscription::open(&stage.clients[0], json!(1), &["tools"]).await?;
+    change_in_silence(&stage.superuser, 1).await?;
+    let mut second = Subscription::open(&stage.clients[0], json!(2), &["tools"]).await?;
+    first.hear("tools", PATIENCE).await?;
+    // To whom it was told before the later one came, or to both.
+    second.drain(Duration::from_millis(200)).await?;
+    Ok(())
+}
+
+async fn subscriptions(frontend: &Frontend) -> Result<String> {
+    let metrics = reqwest::get(format!("{}/metrics", frontend.admin_url())).await?.text().await?;
+    let count = metrics.lines().find_map(|line| line.strip_prefix("mcp_frontend_subscriptions "));
+    count.map(str::to_owned).with_context(|| format!("no count in\n{metrics}"))
+}
+
+async fn t19_what_changed_while_nobody_subscribed_is_not_told(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let stage = Stage::set(world, &database, None).await?;
+    // On a busy machine, the frontend may be late to forget.
+    for number in 1..=3 {
+        drop(Subscription::open(&stage.clients[0], json!(1), &["tools"]).await?);
+        wait_until("the subscription to end", PATIENCE, || async {
+            Ok(subscriptions(&stage.replicas[0]).await? == "0")
+        })
+        .await?;
+        tokio::time::sleep(POLLED).await;
+        change_in_silence(&stage.superuser, number).await?;
+        let mut subscription = Subscription::open(&stage.clients[0], json!(1), &["tools"]).await?;
+        if subscription.drain(Duration::from_secs(11)).await? == 0 {
+            return Ok(());
+        }
+    }
+    bail!("it is always told of what was there when it came")
+}
+
+async fn t19_who_subscribes_before_the_frontend_listens_is_told_of_no_change(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let server = database.cluster().port();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let port = listener.local_addr()?.port();
+    let exec = database.cluster().url_at(port, "mcp_frontend_exec", database.name());
+    let settings = world.settings(&database)?.set("MCP_EXEC_DATABASE_URL", &exec);
+    let frontend = world.oidc().await?.register(settings).await?.start().await?;
+    let session = NewSession::of("alice").at(&frontend.resource()).create(&database.auth().await?).await?;
+    let client = frontend.mcp(Era::Modern).with(Door::Bearer, &session.token);
+    let lists = ["tools", "resources", "prompts"];
+    let subscribing = tokio::spawn(async move { Subscription::open(&client, json!(1), &lists).await });
+    wait_until("the subscription", PATIENCE, || async { Ok(subscriptions(&frontend).await? == "1") }).await?;
+    // Only now the frontend comes through.
+    let accepting = tokio::spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((mut client, _)) = listener.accept().await {
+            connections.spawn(async move {
+                let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await?;
+                tokio::io::copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
+    let mut subscription = subscribing.await??;
+    let superuser = database.superuser().await?;
+    wait_until("the frontend to listen", PATIENCE, || async {
+        let listening =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'";
+        Ok(superuser.query_one(listening, &[]).await?.get::<_, i64>(0) == 1)
+    })
+    .await?;
+    assert_eq!(subscription.drain(Duration::from_secs(3)).await?, 0, "nothing has changed");
+    accepting.abort();
+    Ok(())
+}
+
+/// How often a function of the extension has been called in a database that [`count_calls`].
+async fn calls(superuser: &Client, function: &str) -> Result<i64> {
+    let count = "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_user_functions
+                  WHERE schemaname = 'mcp' AND funcname = $1";
+    Ok(superuser.query_one(count, &[&function]).await?.get(0))
+}
+
+async fn count_calls(database: &Database<'_>, superuser: &Client) -> Result<()> {
+    let count = format!("ALTER DATABASE {} SET track_functions = 'all'", database.name());
+    Ok(superuser.batch_execute(&count).await?)
+}
+
+/// Ends a frontend, and with it its connections: by then all their calls are counted.
+async fn end_and_count(frontend: &Frontend, superuser: &Client) -> Result<()> {
+    frontend.terminate()?;
+    tokio::task::block_in_place(|| frontend.wait(PATIENCE))?;
+    let open = "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND usename LIKE 'mcp_frontend_%'";
+    wait_until("its connections to end", PATIENCE, || async {
+        Ok(superuser.query_one(open, &[]).await?.get::<_, i64>(0) == 0)
+    })
+    .await
+}
+
+async fn t19_nobody_is_asked_of_changes_while_nobody_subscribes(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let superuser = database.superuser().await?;
+    count_calls(&database, &superuser).await?;
+    let frontend = world.frontend(&database).await?;
+    tokio::time::sleep(POLLED).await;
+    end_and_count(&frontend, &superuser).await?;
+    assert_eq!(calls(&superuser, "list_versions").await?, 0);
+    // They are counted, where there are any.
+    let frontend = frontend.settings().start().await?;
+    let session = NewSession::of("alice").at(&frontend.resource()).create(&database.auth().await?).await?;
+    let client = frontend.mcp(Era::Modern).with(Door::Bearer, &session.token);
+    drop(Subscription::open(&client, json!(1), &["tools"]).await?);
+    end_and_count(&frontend, &superuser).await?;
+    ensure!(calls(&superuser, "list_versions").await? > 0, "not counted");
+    Ok(())
+}
+
+async fn t19_an_idle_subscription_asks_seldom(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let superuser = database.superuser().await?;
+    count_calls(&database, &superuser).await?;
+    let frontend = world.frontend(&database).await?;
+    let session = NewSession::of("alice").at(&frontend.resource()).create(&database.auth().await?).await?;
+    let client = frontend.mcp(Era::Modern).with(Door::Bearer, &session.token);
+    let _subscription = Subscription::open(&client, json!(1), &["tools"]).await?;
+    let start = Instant::now();
+    tokio::time::sleep(POLLED).await;
+    // At the beginning, and then every ten seconds.
+    let (versions, sessions) =
+        (calls(&superuser, "list_versions").await?, calls(&superuser, "lookup_session").await?);
+    let most = i64::try_from(start.elapsed().as_secs())? / 10 + 3;
+    ensure!(versions <= most, "asked for the lists' versions {versions} times");
+    ensure!(sessions <= most, "looked its session up {sessions} times");
+    Ok(())
+}
+
+async fn t19_a_database_that_is_away_is_tried_seldom(world: &Shared) -> Result<()> {
+    const PAUSE: Duration = Duration::from_secs(2);
+    let database = world.database().await?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let port = listener.local_addr()?.port();
+    let attempts = Arc::new(AtomicU32::new(0));
+    let counted = attempts.clone();
+    let closing = tokio::spawn(async move {
+        while listener.accept().await.is_ok() {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let exec = database.cluster().url_at(port, "mcp_frontend_exec", database.name());
+    let settings = world.settings(&database)?.set("MCP_EXEC_DATABASE_URL", &exec);
+    let frontend = world.oidc().await?.register(settings).await?.start().await?;
+    let made = || attempts.load(Ordering::SeqCst);
+    frontend.logged("the database is not ready").await?;
+    let (before, start) = (made(), Instant::now());
+    wait_until("more attempts", PATIENCE, || async { Ok(made() >= before + 4) }).await?;
+    let (more, elapsed) = (made() - before, start.elapsed());
+    ensure!(elapsed > PAUSE * (more / 2), "{more} attempts within {elapsed:?}");
+    closing.abort();
+    Ok(())
 }
