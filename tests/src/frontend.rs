@@ -106,7 +106,7 @@ impl Settings {
 
     /// Starts it without waiting for anything.
     pub fn spawn(&self) -> Result<Frontend> {
-        self.spawn_with(None)
+        self.spawn_with(None, None)
     }
 
     /// Starts it and waits until it serves.
@@ -118,7 +118,7 @@ impl Settings {
 
     /// Starts it with `stderr` in place of the file that its log is kept in, without waiting for anything.
     pub fn spawn_logging_to(&self, stderr: Stdio) -> Result<Frontend> {
-        self.spawn_with(Some(stderr))
+        self.spawn_with(None, Some(stderr))
     }
 
     /// The same, and waits until it serves.
@@ -128,14 +128,21 @@ impl Settings {
         Ok(frontend)
     }
 
-    fn spawn_with(&self, stderr: Option<Stdio>) -> Result<Frontend> {
+    /// The same with all that it writes in another place.
+    pub async fn start_writing_to(&self, stdout: Stdio, stderr: Stdio) -> Result<Frontend> {
+        let frontend = self.spawn_with(Some(stdout), Some(stderr))?;
+        frontend.await_serving().await?;
+        Ok(frontend)
+    }
+
+    fn spawn_with(&self, stdout: Option<Stdio>, stderr: Option<Stdio>) -> Result<Frontend> {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let log = self.log_directory.join(format!("frontend-{number}.log"));
         let output = std::fs::File::create(&log)?;
         let mut program = self.program()?;
         program
             .command()
-            .stdout(Stdio::from(output.try_clone()?))
+            .stdout(stdout.map_or_else(|| output.try_clone().map(Stdio::from), Ok)?)
             .stderr(stderr.unwrap_or_else(|| Stdio::from(output)));
         Ok(Frontend { process: program.spawn()?, settings: self.clone(), log })
     }

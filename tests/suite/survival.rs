@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use reqwest::StatusCode;
@@ -39,6 +39,9 @@ pub fn tests(world: &Shared) -> Trials {
         wrong_settings_are_all_named_at_once,
         port_in_use_is_said_in_one_line,
         log_that_nobody_reads_stops_nothing,
+        log_that_nobody_reads_delays_no_end_however_long_it_is,
+        log_that_is_read_late_is_written_to_its_end,
+        frontend_ends_as_soon_as_its_log_is_written,
         complaint_that_nobody_reads_ends_as_any_other,
         frontend_out_of_file_descriptors_waits_for_some,
         frontend_that_is_busy_is_ready,
@@ -505,6 +508,92 @@ async fn log_that_nobody_reads_stops_nothing(world: &Shared) -> Result<()> {
         drop(reader);
     }
     Ok(())
+}
+
+async fn log_that_nobody_reads_delays_no_end_however_long_it_is(world: &Shared) -> Result<()> {
+    const SOON: Duration = Duration::from_secs(20);
+    let database = world.database().await?;
+    // More lines than are kept to be written: what then cannot even be said on standard output.
+    let chatter = "CREATE FUNCTION app.chatter() RETURNS text LANGUAGE plpgsql AS $$
+                       BEGIN
+                           FOR number IN 1..140000 LOOP RAISE NOTICE '%', number; END LOOP;
+                           RETURN 'done';
+                       END $$;
+                   SELECT mcp.expose_tool('app.chatter()', name => 'chatter', timeout => '2 min')";
+    database.superuser().await?.batch_execute(chatter).await?;
+    let provider = StubProvider::start().await?;
+    let settings = provider.oidc(world.settings(&database)?);
+    let settings = settings.set("MCP_LOG", "mcp_frontend=debug").set("MCP_REQUEST_TIMEOUT", "120");
+    let (reader, writer) = std::io::pipe()?;
+    let frontend = settings.start_writing_to(writer.try_clone()?.into(), writer.into()).await?;
+    let session = NewSession::of("alice").at(&frontend.resource()).create(&database.auth().await?).await?;
+    let client = frontend.mcp(Era::Legacy).with(Door::Bearer, &session.token);
+    let client = client.header("accept", "application/json");
+    assert_eq!(client.call("chatter", json!({})).await?.tool_text()?, "done");
+    frontend.terminate()?;
+    let status = tokio::task::block_in_place(|| frontend.wait(SOON))?;
+    ensure!(status.success(), "{status}");
+    drop(reader);
+    Ok(())
+}
+
+/// Whether this is a whole log of a frontend that was told to stop.
+fn ends_well(log: &str) -> bool {
+    log.ends_with('\n') && log.lines().last().is_some_and(|line| line.contains("stopped"))
+}
+
+async fn log_that_is_read_late_is_written_to_its_end(world: &Shared) -> Result<()> {
+    /// Longer than a process takes to end that waits for nobody, and shorter than this one waits.
+    const LATE: Duration = Duration::from_millis(300);
+    let database = world.database().await?;
+    let provider = StubProvider::start().await?;
+    let settings = provider.oidc(world.settings(&database)?);
+    let http = reqwest::Client::new();
+    // On a busy machine, late may be too late.
+    for _ in 0..5 {
+        let (mut reader, writer) = std::io::pipe()?;
+        let frontend = settings.start_logging_to(writer.into()).await?;
+        // Each request logs more than a hundred bytes: more than a pipe holds.
+        for _ in 0..1000 {
+            let answer = http.get(format!("{}/nothing", frontend.url())).send().await?;
+            assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+        }
+        frontend.terminate()?;
+        let address = frontend.url().replace("http://", "");
+        wait_until("no more connections to be accepted", RECOVERY, || async {
+            Ok(tokio::net::TcpStream::connect(&address).await.is_err())
+        })
+        .await?;
+        tokio::time::sleep(LATE).await;
+        let log = tokio::task::spawn_blocking(move || std::io::read_to_string(&mut reader)).await??;
+        let status = tokio::task::block_in_place(|| frontend.wait(RECOVERY))?;
+        ensure!(status.success(), "{status}");
+        if ends_well(&log) {
+            return Ok(());
+        }
+    }
+    bail!("the last lines are never written")
+}
+
+async fn frontend_ends_as_soon_as_its_log_is_written(world: &Shared) -> Result<()> {
+    /// What it waits at most for its last lines.
+    const FLUSH: Duration = Duration::from_secs(2);
+    let database = world.database().await?;
+    let provider = StubProvider::start().await?;
+    let settings = provider.oidc(world.settings(&database)?);
+    // On a busy machine, it takes longer now and then.
+    for _ in 0..5 {
+        let frontend = settings.start().await?;
+        let start = Instant::now();
+        frontend.terminate()?;
+        let status = tokio::task::block_in_place(|| frontend.wait(RECOVERY))?;
+        let elapsed = start.elapsed();
+        ensure!(status.success(), "{status}");
+        if elapsed < FLUSH && ends_well(&frontend.log_text()) {
+            return Ok(());
+        }
+    }
+    bail!("it always takes {FLUSH:?}, or leaves its last lines out")
 }
 
 async fn complaint_that_nobody_reads_ends_as_any_other(world: &Shared) -> Result<()> {
