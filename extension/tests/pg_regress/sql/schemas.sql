@@ -12,6 +12,8 @@ CREATE DOMAIN schemas.icu AS text COLLATE "en-x-icu";
 CREATE DOMAIN schemas.bytewise AS text COLLATE "C";
 CREATE DOMAIN schemas.short AS varchar(3);
 CREATE DOMAIN schemas.whole AS integer;
+CREATE DOMAIN schemas.wholes AS integer[];
+CREATE DOMAIN schemas.worded AS text;
 CREATE TYPE schemas.size AS ENUM ('small', 'large', 'huge');
 CREATE TYPE schemas.pair AS (a integer, b text);
 CREATE TYPE schemas.label;
@@ -47,7 +49,7 @@ INSERT INTO schemas.checks (base, checked) VALUES
     ('float8', 'VALUE = 0.1'), ('real', 'VALUE < 0.5'), ('real', 'VALUE < 0.1'), ('real', 'VALUE::float8 < 0.1'),
     ('float8', 'VALUE < 0.1'), ('numeric', 'VALUE < 0.123456789012345'), ('numeric', 'VALUE < 0.1234567890123456'),
     ('numeric', 'VALUE < 1234567890123456789'), ('numeric', 'VALUE < 12345678901234567890'), ('bigint', 'VALUE < 0.5'),
-    ('smallint', 'VALUE < 5::bigint'), ('smallint', 'VALUE < 5.5'), ('smallint', 'VALUE < 5.5::float8'), ('smallint', 'VALUE < 0.1::real'),
+    ('smallint', 'VALUE > -100000'), ('smallint', 'VALUE < 100000'), ('smallint', 'VALUE < 5::bigint'), ('smallint', 'VALUE < 5.5'), ('smallint', 'VALUE < 5.5::float8'), ('smallint', 'VALUE < 0.1::real'),
     ('integer', 'VALUE < 5::bigint'), ('integer', 'VALUE < 5.5::float8'), ('integer', 'VALUE::real < 5'),
     ('bigint', 'VALUE < 5.5'), ('bigint', 'VALUE < 5.5::float8'), ('bigint', 'VALUE::float8 < 5'),
     ('smallint', 'VALUE::integer < 5'), ('smallint', 'VALUE::bigint < 5'), ('smallint', 'VALUE::real < 5'), ('integer', 'VALUE::bigint < 5'),
@@ -60,6 +62,7 @@ INSERT INTO schemas.checks (base, checked) VALUES
     -- Lists.
     ('integer', 'VALUE IN (1, 2)'), ('bigint', 'VALUE IN (1, 2)'), ('smallint', 'VALUE IN (1, 2)'), ('integer', 'VALUE IN (1, NULL)'),
     ('integer', 'VALUE IN (1, schemas.one())'), ('integer', 'VALUE IN (1, 2) AND VALUE IN (2, 3)'), ('integer', 'VALUE IN (1.5, 2)'),
+    ('integer', 'VALUE::schemas.whole IN (1, 2)'), ('integer', 'VALUE = ANY (ARRAY[1, 2]::schemas.wholes)'), ('bigint', 'VALUE = ANY (ARRAY[1, 2]::bigint[])'),
     ('integer', 'VALUE <> ALL (ARRAY[1, 2])'), ('integer', 'VALUE = ALL (ARRAY[1, 2])'), ('integer', 'VALUE > ANY (ARRAY[1, 2])'),
     ('integer', 'VALUE = ANY (''{1,2}''::integer[])'), ('integer', 'VALUE::oid IN (1::oid, 2::oid)'), ('integer', 'VALUE % 2 IN (0, 1)'),
     ('integer', '1 = ANY (ARRAY[VALUE, 2])'), ('numeric', 'VALUE IN (1, 2)'), ('date', 'VALUE IN (''2026-01-01'', ''2026-01-02'')'),
@@ -81,13 +84,13 @@ INSERT INTO schemas.checks (base, checked) VALUES
     -- Lengths: of texts and arrays, and of nothing else.
     ('text', 'length(VALUE) <= 5'), ('text', 'length(VALUE) < 5'), ('text', 'length(VALUE) >= 5'), ('text', 'length(VALUE) > 5'), ('text', 'length(VALUE) = 5'),
     ('text', 'length(VALUE) <> 5'), ('text', 'length(VALUE) < 0'), ('text', 'length(VALUE) > -1'), ('text', '5 >= char_length(VALUE)'),
-    ('text', 'character_length(VALUE) < 5 AND length(VALUE) < 7'), ('text', 'length(VALUE) >= 2 AND length(VALUE) >= 1'), ('text', 'length(lower(VALUE)) < 5'),
+    ('text', 'character_length(VALUE) < 5 AND length(VALUE) < 7'), ('text', 'length(VALUE) >= 2 AND length(VALUE) >= 1'), ('text', 'length(lower(VALUE)) < 5'), ('text', 'length(VALUE::schemas.worded) < 5'),
     ('text', 'octet_length(VALUE) < 5'), ('varchar(3)', 'length(VALUE) >= 2'), ('char(3)', 'length(VALUE) <= 2'), ('name', 'length(VALUE) <= 2'),
     ('bit(3)', 'length(VALUE) <= 2'), ('bytea', 'length(VALUE) <= 2'), ('schemas.label', 'length(VALUE) <= 2'), ('bytea', 'length(VALUE, ''UTF8'') <= 2'),
     ('integer[]', 'cardinality(VALUE) <= 3 AND cardinality(VALUE) >= 1'), ('integer[]', 'cardinality(VALUE) = 3'), ('integer[]', 'schemas.cardinality(VALUE) <= 3'),
     ('integer[]', 'array_length(VALUE, 1) <= 3'), ('integer[]', 'array_length(VALUE, 1) < 3'), ('integer[]', 'array_length(VALUE, 1) = 3'),
     ('integer[]', 'array_length(VALUE, 1) > 3'), ('integer[]', 'array_length(VALUE, 2) <= 3'), ('integer[]', 'array_length(VALUE, schemas.one()) <= 3'),
-    ('integer[]', 'array_ndims(VALUE) <= 1'), ('integer[][]', 'cardinality(VALUE) <= 3'), ('integer[][]', 'array_length(VALUE, 1) <= 3'), ('integer[]', 'VALUE = ''{1}'''),
+    ('integer[]', 'array_ndims(VALUE) <= 1'), ('integer[][]', 'cardinality(VALUE) <= 3'), ('integer[][][][][][][]', 'true'), ('integer[][]', 'array_length(VALUE, 1) <= 3'), ('integer[]', 'VALUE = ''{1}'''),
     -- The type of JSON, which is said once.
     ('jsonb', 'jsonb_typeof(VALUE) = ''array'''), ('json', 'json_typeof(VALUE) = ''string'''), ('jsonb', 'jsonb_typeof(VALUE) = ''number'''),
     ('jsonb', 'jsonb_typeof(VALUE) = ''boolean'''), ('jsonb', 'jsonb_typeof(VALUE) = ''object'''), ('jsonb', 'jsonb_typeof(VALUE) = ''null'''),
@@ -131,5 +134,80 @@ SELECT base || ': ' || checked, (input->'properties'->'v')::text || CASE WHEN in
   FROM schemas.checks JOIN tools ON name = 'check_' || at ORDER BY at;
 SELECT type || ' DEFAULT ' || preset, input->'properties'->'v' FROM schemas.defaults JOIN tools ON name = 'default_' || at ORDER BY at;
 SELECT count(mcp.withdraw_tool(t.name)) AS withdrawn FROM tools AS t WHERE t.name ~ '^(check|default)_';
+-- What is returned: whole rows, one column, and strings of whatever form; deep and wide types up to a bound.
+CREATE FUNCTION schemas.pairs() RETURNS SETOF schemas.pair LANGUAGE sql STABLE AS $$ VALUES (1, 'x'), (2, NULL) $$;
+CREATE FUNCTION schemas.listed() RETURNS TABLE (a integer, b schemas.label) LANGUAGE sql STABLE AS $$ SELECT 1, 'x'::schemas.label $$;
+CREATE FUNCTION schemas.unnamed(OUT integer) RETURNS SETOF integer LANGUAGE sql STABLE AS 'SELECT 1';
+CREATE FUNCTION schemas.named(OUT n integer) RETURNS SETOF integer LANGUAGE sql STABLE AS 'SELECT 1';
+CREATE FUNCTION schemas.many() RETURNS SETOF mcp.tool_result LANGUAGE sql STABLE AS $$ SELECT '{"content": []}'::mcp.tool_result $$;
+CREATE FUNCTION schemas.day() RETURNS date LANGUAGE sql STABLE AS $$ SELECT date '2026-01-31' $$;
+CREATE FUNCTION schemas.bytes() RETURNS bytea LANGUAGE sql STABLE AS $$ SELECT '\x00ff'::bytea $$;
+CREATE FUNCTION schemas.ranges(a int8range, b numrange, c daterange, d tsrange, e tstzrange, f int4multirange, g datemultirange, h tsmultirange) RETURNS text LANGUAGE sql STABLE AS 'SELECT 1';
+DO $$
+BEGIN
+    CREATE TYPE schemas.nested_0 AS (x integer);
+    FOR level IN 1..20 LOOP EXECUTE format('CREATE TYPE schemas.nested_%s AS (x schemas.nested_%s)', level, level - 1); END LOOP;
+    CREATE TYPE schemas.wide_0 AS (a integer, b integer, c integer, d integer, e integer, f integer, g integer, h integer, i integer, j integer);
+    FOR level IN 1..3 LOOP
+        EXECUTE format('CREATE TYPE schemas.wide_%s AS (%s)', level,
+                       (SELECT string_agg(format('%s schemas.wide_%s', c, level - 1), ', ') FROM unnest('{a,b,c,d,e,f,g,h,i,j}'::text[]) AS c));
+    END LOOP;
+END
+$$;
+CREATE FUNCTION schemas.deep(v schemas.nested_20) RETURNS text LANGUAGE sql STABLE AS 'SELECT 1';
+CREATE FUNCTION schemas.wide(v schemas.wide_3) RETURNS text LANGUAGE sql STABLE AS 'SELECT 1';
+SELECT count(mcp.expose_tool(f)) FROM unnest('{schemas.pairs,schemas.listed,schemas.unnamed,schemas.named,schemas.day,schemas.ranges,schemas.deep,schemas.wide}'::regproc[]) AS f;
+SELECT mcp.expose_tool('schemas.many'::regproc);
+SELECT mcp.expose_resource('schemas.day'::regproc, 'schemas://day'), mcp.expose_resource('schemas.bytes'::regproc, 'schemas://bytes');
+CREATE TEMP TABLE more AS SELECT tool FROM mcp.list_tools(:'token') AS tool;
+SELECT tool->>'name', coalesce(tool->'outputSchema', tool->'inputSchema'->'properties') FROM more
+ WHERE tool->>'name' IN ('pairs', 'listed', 'unnamed', 'named', 'ranges', 'day') ORDER BY 1;
+SELECT tool->>'name', (SELECT count(*) FROM regexp_matches(tool::text, '"properties"', 'g')) AS objects,
+       (SELECT count(*) FROM regexp_matches(tool::text, '"integer"', 'g')) AS integers, (SELECT count(*) FROM regexp_matches(tool::text, '\{\}', 'g')) AS anything
+  FROM more WHERE tool->>'name' IN ('deep', 'wide') ORDER BY 1;
+GRANT SELECT ON more TO regress_exec;
+SET ROLE regress_exec;
+SELECT mcp.call_tool(:'token', 'pairs', '{}') -> 'structuredContent';
+SELECT mcp.call_tool(:'token', 'named', '{}') -> 'structuredContent';
+SELECT mcp.call_tool(:'token', 'unnamed', '{}') -> 'structuredContent';
+SELECT mcp.call_tool(:'token', 'day', '{}') -> 'content';
+SELECT mcp.read_resource(:'token', 'schemas://day') -> 'contents';
+SELECT mcp.read_resource(:'token', 'schemas://bytes') -> 'contents';
+RESET ROLE;
+SELECT count(mcp.withdraw_tool(n)) AS withdrawn FROM unnest('{pairs,listed,unnamed,named,day,ranges,deep,wide}'::text[]) AS n;
+SELECT count(mcp.withdraw_resource(n)) AS withdrawn FROM unnest('{day,bytes}'::text[]) AS n;
+-- What a call may pass where the type of JSON is said.
+DO $$
+DECLARE c text;
+BEGIN
+    FOREACH c IN ARRAY '{object,array,string,number,boolean}'::text[] LOOP
+        EXECUTE format('CREATE DOMAIN schemas.json_%1$s AS jsonb CHECK (jsonb_typeof(VALUE) = %1$L)', c);
+        EXECUTE format('CREATE FUNCTION schemas.json_%1$s(v schemas.json_%1$s) RETURNS text LANGUAGE sql STABLE AS ''SELECT v::text''', c);
+        EXECUTE format('SELECT mcp.expose_tool(%L::regproc)', 'schemas.json_' || c);
+    END LOOP;
+END
+$$;
+PREPARE call(text, jsonb) AS SELECT mcp.call_tool(:'token', $1, $2) -> 'content' -> 0 ->> 'text';
+SET ROLE regress_exec;
+SELECT format('EXECUTE call(%L, %L)', 'json_' || t, jsonb_build_object('v', v))
+  FROM unnest('{object,array,string,number,boolean}'::text[]) AS t, jsonb_array_elements('[{}, [], "s", 1, true, null]') AS v \gexec
+RESET ROLE;
+DEALLOCATE call;
+SELECT count(mcp.withdraw_tool('json_' || t)) AS withdrawn FROM unnest('{object,array,string,number,boolean}'::text[]) AS t;
 DROP SCHEMA schemas CASCADE;
 DELETE FROM mcp.sessions WHERE issuer = 'schemas';
+-- Where \d is more than 0 to 9 to PostgreSQL, no schema says it.
+CREATE DATABASE regress_icu TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en' ENCODING 'UTF8' LOCALE 'C.UTF-8';
+\set here :DBNAME
+\connect regress_icu
+SET client_min_messages = warning;
+CREATE EXTENSION mcp_sessions;
+CREATE DOMAIN digit AS text CHECK (VALUE ~ '^\d$');
+CREATE FUNCTION digit(v digit) RETURNS text LANGUAGE sql STABLE AS 'SELECT v::text';
+SELECT mcp.expose_tool('digit(digit)');
+SELECT access_token AS token FROM mcp.create_session('schemas', 'ann', NULL) \gset
+SELECT tool->'inputSchema'->'properties' FROM mcp.list_tools(:'token') AS tool;
+SET ROLE mcp_exec;
+SELECT mcp.call_tool(:'token', 'digit', '{"v": "\u0661"}') -> 'content' -> 0 ->> 'text' = U&'\0661';
+\connect :here
+DROP DATABASE regress_icu;
