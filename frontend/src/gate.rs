@@ -194,7 +194,14 @@ mod tests {
     #[test]
     fn on_loopback_the_loopback_names_hold_at_any_port() {
         let local = gate("http://127.0.0.1:8080", "127.0.0.1:8080", &[], &[]);
-        for host in ["127.0.0.1:8080", "localhost:8080", "localhost:3000", "[::1]:8080", "localhost"] {
+        for host in [
+            "127.0.0.1:8080",
+            "localhost:8080",
+            "localhost:3000",
+            "[::1]:8080",
+            "localhost",
+            "127.0.0.1:3000",
+        ] {
             assert_eq!(check(&local, "/mcp/v1", &[("host", host)]), Ok(()), "{host}");
         }
         assert_eq!(check(&local, "/", &[("host", "evil.example.com:8080")]), Err(Refused::Host));

@@ -38,6 +38,7 @@ mod tests {
         assert_eq!(parse("").unwrap(), Vec::<String>::new());
         assert_eq!(with_base(parse("").unwrap()), ["mcp"]);
         assert_eq!(with_base(parse("notes:write  mcp notes:write").unwrap()), ["mcp", "notes:write"]);
+        assert_eq!(parse("! # [ ] ~").unwrap(), ["!", "#", "[", "]", "~"]);
         for bad in ["a\"b", "a\\b", "a\nb", "a\tb", "é", "\u{7f}", &"a".repeat(LONGEST_NAME + 1)] {
             assert_eq!(parse(bad), None, "{bad:?}");
         }

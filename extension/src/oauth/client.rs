@@ -328,6 +328,7 @@ mod unit {
             "http://[::1]/x",
             "com.example.app:/callback",
             "cursor://anysphere.cursor-mcp/oauth/callback",
+            "a1+b-c.d:/callback",
             &format!("{:a<MAX_URI$}", "https://app.example.com/"),
         ] {
             assert!(acceptable(uri), "{uri}");

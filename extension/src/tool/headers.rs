@@ -107,6 +107,7 @@ mod unit {
             mark(json!({"properties": {"a": {"type": kind, "x-mcp-header": header}}}))
         };
         assert_eq!(one("string", json!("Tenant-Id_7")), Ok(vec![parameter("Tenant-Id_7", &["a"])]));
+        assert_eq!(one("boolean", json!("Loud")), Ok(vec![parameter("Loud", &["a"])]));
         assert_eq!(one("string", json!("")), Err(Misfit::HeaderName("a".into())));
         assert_eq!(one("string", json!("A B")), Err(Misfit::HeaderName("a".into())));
         assert_eq!(one("string", json!(7)), Err(Misfit::HeaderName("a".into())));

@@ -89,6 +89,7 @@ mod unit {
             (Kind::Number, &nines, &format!("{nines:?}")),
             (Kind::Number, "[1]", r#""[1]""#),
             (Kind::Boolean, "true", "true"),
+            (Kind::Boolean, "false", "false"),
             (Kind::Boolean, "yes", r#""yes""#),
             (Kind::Json, "{}", r#""{}""#),
             (Kind::Object(Vec::new()), r#"{"a":1}"#, r#"{"a":1}"#),

@@ -176,6 +176,7 @@ mod tests {
             ("com.example.app:/callback", "com.example.app", false),
             ("cursor://anysphere.cursor-mcp/oauth/callback", "cursor", false),
             ("com.example.app:///callback", "com.example.app", false),
+            ("a1+b-c.d:/callback", "a1+b-c.d", false),
         ] {
             let uri = RedirectUri::parse(text).unwrap_or_else(|| panic!("{text}"));
             assert_eq!((uri.text(), uri.host(), uri.is_loopback()), (text, host, loopback));

@@ -181,3 +181,7 @@ SELECT (SELECT status FROM mcp.lookup_session(:'token' || left(m.body, 0))) AS s
 RESET parallel_setup_cost;
 RESET parallel_tuple_cost;
 DROP TABLE regress.many;
+-- Scopes are of every character that RFC 6749 allows.
+SELECT access_token AS scoped FROM mcp.create_session('https://idp', 'scoped', NULL, scopes => '{!,#,"[","]",~}') \gset
+SELECT scopes FROM mcp.lookup_session(:'scoped');
+DELETE FROM mcp.sessions WHERE subject = 'scoped';

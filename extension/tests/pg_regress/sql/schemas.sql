@@ -54,6 +54,7 @@ INSERT INTO schemas.checks (base, checked) VALUES
     ('bigint', 'VALUE < 5.5'), ('bigint', 'VALUE < 5.5::float8'), ('bigint', 'VALUE::float8 < 5'),
     ('smallint', 'VALUE::integer < 5'), ('smallint', 'VALUE::bigint < 5'), ('smallint', 'VALUE::real < 5'), ('integer', 'VALUE::bigint < 5'),
     ('integer', 'VALUE::numeric < 5'), ('integer', 'VALUE::smallint < 5'), ('bigint', 'VALUE::integer < 5'), ('integer', 'int8(VALUE) < 5'),
+    ('integer', 'VALUE < ''5''::smallint'), ('integer', 'VALUE < ''5''::bigint'), ('real', 'VALUE < ''0.5''::real'), ('float8', 'VALUE < ''0.5''::float8'), ('numeric', 'VALUE < ''0.5''::numeric'),
     ('float8', 'VALUE < 5::bigint'), ('float8', 'VALUE < 0.5::real'), ('float8', 'VALUE::real < 0.5'), ('float8', 'VALUE::numeric < 0.5'),
     ('integer', 'VALUE > 5::schemas.whole'), ('integer', 'VALUE::schemas.whole > 5'),
     ('integer', 'VALUE::oid > 5::oid'), ('integer', 'VALUE > (-1)::oid::integer'), ('schemas.whole', 'VALUE::oid > ''5''::oid'),
@@ -158,6 +159,13 @@ CREATE FUNCTION schemas.deep(v schemas.nested_20) RETURNS text LANGUAGE sql STAB
 CREATE FUNCTION schemas.wide(v schemas.wide_3) RETURNS text LANGUAGE sql STABLE AS 'SELECT 1';
 SELECT count(mcp.expose_tool(f)) FROM unnest('{schemas.pairs,schemas.listed,schemas.unnamed,schemas.named,schemas.day,schemas.ranges,schemas.deep,schemas.wide}'::regproc[]) AS f;
 SELECT mcp.expose_tool('schemas.many'::regproc);
+-- Where nothing is structured, no schema says how.
+CREATE FUNCTION schemas.nothing() RETURNS void LANGUAGE sql STABLE AS 'SELECT';
+SELECT mcp.expose_tool('schemas.nothing'::regproc, output_schema => '{"type": "object"}');
+SELECT mcp.expose_tool('schemas.bytes'::regproc, output_schema => '{"type": "object"}');
+SELECT mcp.expose_tool('schemas.day'::regproc, output_schema => '{"type": "object"}');
+SELECT mcp.expose_tool('schemas.nothing'::regproc, name => 'A.b-c_9');
+SELECT mcp.withdraw_tool('A.b-c_9');
 SELECT mcp.expose_resource('schemas.day'::regproc, 'schemas://day'), mcp.expose_resource('schemas.bytes'::regproc, 'schemas://bytes');
 CREATE TEMP TABLE more AS SELECT tool FROM mcp.list_tools(:'token') AS tool;
 SELECT tool->>'name', coalesce(tool->'outputSchema', tool->'inputSchema'->'properties') FROM more
