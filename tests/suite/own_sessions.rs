@@ -78,6 +78,13 @@ async fn checklist_53_users_see_and_end_their_own_sessions_alone(world: &Shared)
         http.request(method, format!("{url}{path}")).bearer_auth(&tokens.access).send()
     };
 
+    // The one that asks is not the newest, and the newest was used last.
+    let used =
+        "UPDATE mcp.sessions SET updated_at = now() - $2::integer * interval '1 hour' WHERE session_id = $1";
+    let superuser = database.superuser().await?;
+    for (hours, tokens) in [(3, &mine[0]), (2, &mine[1]), (1, &mine[2])] {
+        superuser.execute(used, &[&session_of(&tokens.access)?, &hours]).await?;
+    }
     let list = request(Method::GET, "/auth/sessions".into(), &mine[0]).await?;
     assert_eq!(list.status(), StatusCode::OK);
     assert_eq!(list.headers()["cache-control"], "no-store");
@@ -93,7 +100,8 @@ async fn checklist_53_users_see_and_end_their_own_sessions_alone(world: &Shared)
         .map(|session| Ok(session["session_id"].as_str().context("an id")?.parse()?))
         .collect::<Result<_>>()?;
     assert_eq!(ids.len(), 3, "{list}");
-    assert_eq!(ids[0], session_of(&mine[0].access)?, "this one first");
+    let expected = [&mine[0], &mine[2], &mine[1]].map(|tokens| session_of(&tokens.access));
+    assert_eq!(ids, expected.into_iter().collect::<Result<Vec<_>>>()?, "this one first");
     ensure!(!ids.contains(&session_of(&bobs.access)?), "{list}");
     // An id is a name and no key.
     for id in &ids {
