@@ -264,6 +264,8 @@ async fn statements_that_are_gone_are_prepared_anew(world: &Shared) -> Result<()
         ensure!(status.is_success(), "{status} {text}");
         Ok(())
     };
+    // Once where the statement of the connection before is gone, once to prepare it.
+    ready().await?;
     ready().await?;
     let upgrade = "ALTER FUNCTION mcp.version() RENAME TO version_of_old;
                    CREATE FUNCTION mcp.version() RETURNS varchar LANGUAGE sql AS 'SELECT mcp.version_of_old()::varchar';
