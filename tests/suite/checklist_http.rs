@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tests::browser::Browser;
 use tests::checkout;
@@ -29,7 +29,7 @@ pub fn tests(world: &Shared) -> Trials {
         the_admin_listener_is_guarded_as_the_other,
         logins_of_two_databases_are_not_ready,
         a_database_that_says_nothing_is_told_in_time,
-        tokens_that_do_not_hold_end_no_session,
+        tokens_that_do_not_hold_see_and_end_no_session,
     ]
 }
 
@@ -417,7 +417,7 @@ async fn a_database_that_says_nothing_is_told_in_time(world: &Shared) -> Result<
     Ok(())
 }
 
-async fn tokens_that_do_not_hold_end_no_session(world: &Shared) -> Result<()> {
+async fn tokens_that_do_not_hold_see_and_end_no_session(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let (frontend, _stub) = world.stubbed(&database).await?;
     let auth = database.auth().await?;
@@ -427,10 +427,15 @@ async fn tokens_that_do_not_hold_end_no_session(world: &Shared) -> Result<()> {
     auth.query_one("SELECT mcp.revoke_session($1)", &[&revoked.token]).await?;
     let elsewhere = NewSession::of("alice").at("https://other.test/mcp").create(&auth).await?;
     for token in [&revoked.token, &elsewhere.token] {
-        for path in [format!("/auth/sessions/{}", alive.id), "/auth/sessions".to_owned()] {
-            let request = reqwest::Client::new().delete(format!("{}{path}", frontend.url()));
+        for (method, path) in [
+            (Method::DELETE, format!("/auth/sessions/{}", alive.id)),
+            (Method::DELETE, "/auth/sessions".to_owned()),
+            (Method::GET, "/auth/sessions".to_owned()),
+            (Method::GET, "/auth/session".to_owned()),
+        ] {
+            let request = reqwest::Client::new().request(method.clone(), format!("{}{path}", frontend.url()));
             let answer = request.bearer_auth(token).send().await?;
-            assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{path}");
+            assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{method} {path}");
         }
     }
     assert_eq!(status(&auth, &alive.token).await?, "active");

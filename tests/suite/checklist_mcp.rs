@@ -277,7 +277,23 @@ async fn tokens_that_do_not_hold_subscribe_to_nothing_and_cancel_nothing(world: 
             [Era::Modern, Era::Legacy].map(|era| frontend.mcp(era).with(Door::Bearer, &token));
         let lists = json!({"notifications": {"toolsListChanged": true}});
         assert_eq!(modern.open("subscriptions/listen", lists).await?.status(), StatusCode::UNAUTHORIZED);
-        assert_eq!(modern.request("tools/list", json!({})).await?.status, StatusCode::UNAUTHORIZED);
+        for (method, params) in [
+            ("tools/list", json!({})),
+            ("tools/call", json!({"name": "whoami", "arguments": {}})),
+            ("resources/list", json!({})),
+            ("resources/templates/list", json!({})),
+            ("resources/read", json!({"uri": "notes://mine"})),
+            ("prompts/list", json!({})),
+            ("prompts/get", json!({"name": "greet"})),
+            (
+                "completion/complete",
+                json!({"ref": {"type": "ref/prompt", "name": "greet"}, "argument": {"name": "who", "value": ""}}),
+            ),
+        ] {
+            let answer = modern.request(method, params).await?;
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{method}");
+        }
+        assert_eq!(legacy.request("ping", json!({})).await?.status, StatusCode::UNAUTHORIZED);
         let legacy = legacy.header("mcp-session-id", "0123456789abcdef");
         assert_eq!(legacy.post(cancel.to_string()).await?.status, StatusCode::UNAUTHORIZED);
     }

@@ -548,6 +548,7 @@ async fn what_ran_in_a_batch_is_answered(world: &Shared) -> Result<()> {
     }
     ensure!(answers[0]["result"].is_object() && answers[2]["result"].is_object(), "{answers}");
     assert_eq!(answers[1]["error"]["data"]["error"], "insufficient_scope", "{answers}");
+    assert_eq!(answers[1]["error"]["code"], -32600, "{answers}");
     // Where nothing was answered yet, HTTP says it.
     let (status, _) = batch(&client, json!([refused, writes])).await?;
     assert_eq!(status, StatusCode::FORBIDDEN);

@@ -143,6 +143,9 @@ async fn checklist_32_answers_carry_the_issuer(world: &Shared) -> Result<()> {
         assert_eq!(parameter(&answer, "iss"), issuer, "{error}");
         assert_eq!(page.headers["cache-control"], "no-store");
     }
+    let answer = request.clone().without("response_type").open(&Browser::new()).await?.location()?;
+    let description = parameter(&answer.context("a redirect")?, "error_description");
+    assert_eq!(description.as_deref(), Some("response_type is missing."));
     // What says the same as leaving it out.
     for (name, value) in [("response_mode", "query"), ("resource", &format!("{}/", frontend.resource()))] {
         let page = request.clone().set(name, value).open(&Browser::new()).await?;
