@@ -227,6 +227,7 @@ async fn checklist_61_registrations_that_are_none_are_refused(world: &Shared) ->
         ("client_uri", json!("https://client.test/\u{0}"), None),
         ("client_uri", json!("https://client.test/\u{202e}"), None),
         ("application_type", json!("<other>"), None),
+        ("application_type", json!("web"), Some("web")),
         ("scope", json!("\u{0}"), None),
     ] {
         let mut metadata = json!({"redirect_uris": [WEB]});
