@@ -185,3 +185,7 @@ DROP TABLE regress.many;
 SELECT access_token AS scoped FROM mcp.create_session('https://idp', 'scoped', NULL, scopes => '{!,#,"[","]",~}') \gset
 SELECT scopes FROM mcp.lookup_session(:'scoped');
 DELETE FROM mcp.sessions WHERE subject = 'scoped';
+-- A month counts as 30 days, and ten years as 3650.
+SELECT count(*) FROM mcp.create_session('https://idp', 'long', NULL, ttl => '121 months 20 days', max_lifetime => '121 months 20 days');
+SELECT mcp.create_session('https://idp', 'long', NULL, ttl => '1 h', max_lifetime => '121 months 20 days 1 microsecond');
+DELETE FROM mcp.sessions WHERE subject = 'long';

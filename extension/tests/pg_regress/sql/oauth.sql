@@ -18,6 +18,7 @@ SELECT mcp.register_client('x', '{}');
 SELECT mcp.register_client('x', NULL);
 SELECT mcp.register_client('x', '{https://app.example.com/cb}', 'x', repeat('x', 2049));
 SELECT mcp.register_client('x', '{https://app.example.com/cb}', repeat('x', 2049));
+SELECT mcp.register_client('x', '{https://app.example.com/cb}', client_name => repeat('x', 1025));
 SELECT mcp.register_client('x', '{https://app.example.com/cb}', 'https://app.example.com/client.json');
 SET ROLE regress_auth;
 SELECT mcp.register_client('x', '{https://app.example.com/cb}');
@@ -33,6 +34,7 @@ SELECT * FROM mcp.find_client('nobody');
 SELECT mcp.find_client(NULL);
 SELECT mcp.register_dynamic_client('x', array_fill('https://a.example/'::text, ARRAY[33]));
 SELECT mcp.register_dynamic_client(repeat('x', 1025), '{https://a.example/}');
+SELECT mcp.register_dynamic_client('x', '{https://a.example/}', repeat('x', 2049));
 -- The oldest that nobody used is forgotten for a new one; what an operator registered stays.
 RESET ROLE;
 SET mcp.max_unused_clients = 2;
