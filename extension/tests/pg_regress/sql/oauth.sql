@@ -18,7 +18,7 @@ SELECT mcp.register_client('x', '{}');
 SELECT mcp.register_client('x', NULL);
 SELECT mcp.register_client('x', '{https://app.example.com/cb}', 'x', repeat('x', 2049));
 SELECT mcp.register_client('x', '{https://app.example.com/cb}', repeat('x', 2049));
-SELECT mcp.register_client('x', '{https://app.example.com/cb}', client_name => repeat('x', 1025));
+SELECT mcp.register_client(repeat('x', 1025), '{https://app.example.com/cb}');
 SELECT mcp.register_client('x', '{https://app.example.com/cb}', 'https://app.example.com/client.json');
 SET ROLE regress_auth;
 SELECT mcp.register_client('x', '{https://app.example.com/cb}');
