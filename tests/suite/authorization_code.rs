@@ -81,6 +81,10 @@ async fn client_signs_in_with_nothing_but_the_url(world: &Shared) -> Result<()> 
     assert_eq!(me["issuer"], OidcProvider::issuer(world.oidc().await?));
     assert_eq!(me["client_id"], client.id.as_str());
     assert_eq!(me["scopes"], serde_json::json!(["mcp"]));
+    assert_eq!(me["claims"]["email"], "alice@example.com");
+    let begun = "SELECT metadata ->> 'ip' FROM mcp.sessions";
+    let begun = database.superuser().await?.query_one(begun, &[]).await?;
+    assert_eq!(begun.get::<_, Option<&str>>(0), Some("127.0.0.1"));
     let refreshed = client.refresh(&tokens.refresh).await?;
     note_provider_tokens(&database, &refreshed).await?;
     assert_good(&server, &refreshed, "alice@example.com").await?;

@@ -27,6 +27,7 @@ pub fn tests(world: &Shared) -> Trials {
         checklist_59_other_methods_are_refused,
         unknown_paths_are_404,
         an_entry_that_cannot_be_read_hides_no_other,
+        completion_knows_what_is_filled_in,
         what_ran_in_a_batch_is_answered,
         a_request_that_cannot_be_read_is_answered_by_its_id,
     ]
@@ -531,6 +532,36 @@ async fn batch(client: &McpClient, messages: Value) -> Result<(StatusCode, Value
     let answer =
         client.clone().header("mcp-protocol-version", "2025-03-26").post(messages.to_string()).await?;
     Ok((answer.status, answer.json()?))
+}
+
+async fn completion_knows_what_is_filled_in(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let frontend = world.frontend(&database).await?;
+    database
+        .superuser()
+        .await?
+        .batch_execute(
+            "CREATE FUNCTION app.trip(country text, city text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT country || city $$;
+             CREATE FUNCTION app.cities(typed text, filled_in jsonb) RETURNS SETOF text LANGUAGE sql STABLE
+                 AS $$ SELECT typed || ' in ' || coalesce(filled_in ->> 'country', 'anywhere') $$;
+             SELECT mcp.expose_prompt('app.trip(text, text)', completions => '{\"city\": \"app.cities(text, jsonb)\"}')",
+        )
+        .await?;
+    let session = NewSession::of("alice").at(&frontend.resource()).create(&database.auth().await?).await?;
+    let client = frontend.mcp(Era::Modern).with(Door::Bearer, &session.token);
+    let asked =
+        json!({"ref": {"type": "ref/prompt", "name": "trip"}, "argument": {"name": "city", "value": "Par"}});
+    for (context, expected) in
+        [(json!({"arguments": {"country": "France"}}), "Par in France"), (Value::Null, "Par in anywhere")]
+    {
+        let mut asked = asked.clone();
+        if !context.is_null() {
+            asked["context"] = context;
+        }
+        let result = client.request("completion/complete", asked).await?.result()?;
+        assert_eq!(result["completion"]["values"], json!([expected]), "{result}");
+    }
+    Ok(())
 }
 
 async fn what_ran_in_a_batch_is_answered(world: &Shared) -> Result<()> {

@@ -259,6 +259,9 @@ async fn client_becomes_public_whatever_it_asks_for(world: &Shared) -> Result<()
     assert_eq!(answer["application_type"], "native");
     assert_eq!(answer["redirect_uris"], json!([LOOPBACK]));
     ensure!(answer.get("client_secret").is_none() && answer["client_id"] != "chosen", "{answer}");
+    let kept = "SELECT client_name, client_uri FROM mcp.clients WHERE client_id = $1";
+    let kept = database.superuser().await?.query_one(kept, &[&answer["client_id"].as_str()]).await?;
+    assert_eq!((kept.get(0), kept.get(1)), (Some("Claude Code"), Some("https://client.test/")));
     let client = Client::known(&frontend.url(), answer["client_id"].as_str().unwrap_or_default(), LOOPBACK);
     let tokens = client.sign_in(&Browser::new(), "alice@example.com", "openid offline_access").await?;
     assert_eq!(tokens.scope, "mcp", "scopes that no tool needs are not granted, and it is said");
