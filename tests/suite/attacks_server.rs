@@ -160,7 +160,8 @@ async fn attack_a14_a_cursor_does_not_outlive_its_tool(world: &Shared) -> Result
         )
         .await?;
     for tool in ["try_free", "run_free"] {
-        let declared = stage.inject_by(tool, "DECLARE a14 CURSOR WITH HOLD FOR SELECT app.mark()").await?;
+        let two = "DECLARE a14 CURSOR WITH HOLD FOR SELECT app.mark(); DECLARE b14 CURSOR WITH HOLD FOR SELECT app.mark()";
+        let declared = stage.inject_by(tool, two).await?;
         stage.still_alice("DECLARE CURSOR WITH HOLD", &declared)?;
         let left = stage.exec.query("SELECT name FROM pg_cursors WHERE name <> ''", &[]).await?;
         ensure!(left.is_empty(), "a cursor outlived its tool");

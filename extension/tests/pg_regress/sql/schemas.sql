@@ -134,7 +134,7 @@ CREATE TEMP TABLE tools AS SELECT tool->>'name' AS name, tool->'inputSchema' AS 
 SELECT base || ': ' || checked, (input->'properties'->'v')::text || CASE WHEN input->'properties'->'w'->'type' ? 'null' OR NOT input->'properties'->'w' ? 'type' THEN '' ELSE ' NOT NULL' END
   FROM schemas.checks JOIN tools ON name = 'check_' || at ORDER BY at;
 SELECT type || ' DEFAULT ' || preset, input->'properties'->'v' FROM schemas.defaults JOIN tools ON name = 'default_' || at ORDER BY at;
-SELECT count(mcp.withdraw_tool(t.name)) AS withdrawn FROM tools AS t WHERE t.name ~ '^(check|default)_';
+SELECT bool_and(mcp.withdraw_tool(t.name)) AS withdrawn FROM tools AS t WHERE t.name ~ '^(check|default)_';
 -- What is returned: whole rows, one column, and strings of whatever form; deep and wide types up to a bound.
 CREATE FUNCTION schemas.pairs() RETURNS SETOF schemas.pair LANGUAGE sql STABLE AS $$ VALUES (1, 'x'), (2, NULL) $$;
 CREATE FUNCTION schemas.listed() RETURNS TABLE (a integer, b schemas.label) LANGUAGE sql STABLE AS $$ SELECT 1, 'x'::schemas.label $$;
@@ -167,6 +167,16 @@ SELECT mcp.expose_tool('schemas.day'::regproc, output_schema => '{"type": "objec
 SELECT mcp.expose_tool('schemas.nothing'::regproc, name => 'A.b-c_9');
 SELECT mcp.withdraw_tool('A.b-c_9');
 SELECT mcp.expose_resource('schemas.day'::regproc, 'schemas://day'), mcp.expose_resource('schemas.bytes'::regproc, 'schemas://bytes');
+-- What its owner says of a tool is told where it belongs.
+CREATE FUNCTION schemas.told(v integer) RETURNS schemas.pair LANGUAGE sql STABLE AS $$ SELECT 1, 'x' $$;
+SELECT mcp.expose_tool('schemas.told'::regproc, title => 'The title', description => 'The description', annotations => '{"idempotentHint": true}',
+       input_schema => '{"type": "object", "properties": {"v": {"type": "integer", "title": "taken"}}}', output_schema => '{"type": "object", "title": "returned"}');
+SELECT mcp.expose_prompt('schemas.named'::regproc, name => 'told', title => 'The title', description => 'The description');
+SELECT mcp.expose_resource('schemas.day'::regproc, 'told://day', name => 'told', title => 'The title', description => 'The description', mime_type => 'text/x-day');
+SELECT tool FROM mcp.list_tools(:'token') AS tool WHERE tool->>'name' = 'told';
+SELECT prompt FROM mcp.list_prompts(:'token') AS prompt WHERE prompt->>'name' = 'told';
+SELECT resource FROM mcp.list_resources(:'token') AS resource WHERE resource->>'name' = 'told';
+SELECT mcp.withdraw_tool('told'), mcp.withdraw_prompt('told'), mcp.withdraw_resource('told://day');
 CREATE TEMP TABLE more AS SELECT tool FROM mcp.list_tools(:'token') AS tool;
 SELECT tool->>'name', coalesce(tool->'outputSchema', tool->'inputSchema'->'properties') FROM more
  WHERE tool->>'name' IN ('pairs', 'listed', 'unnamed', 'named', 'ranges', 'day') ORDER BY 1;
@@ -182,8 +192,8 @@ SELECT mcp.call_tool(:'token', 'day', '{}') -> 'content';
 SELECT mcp.read_resource(:'token', 'schemas://day') -> 'contents';
 SELECT mcp.read_resource(:'token', 'schemas://bytes') -> 'contents';
 RESET ROLE;
-SELECT count(mcp.withdraw_tool(n)) AS withdrawn FROM unnest('{pairs,listed,unnamed,named,day,ranges,deep,wide}'::text[]) AS n;
-SELECT count(mcp.withdraw_resource(n)) AS withdrawn FROM unnest('{day,bytes}'::text[]) AS n;
+SELECT bool_and(mcp.withdraw_tool(n)) AS withdrawn FROM unnest('{pairs,listed,unnamed,named,day,ranges,deep,wide}'::text[]) AS n;
+SELECT bool_and(mcp.withdraw_resource(n)) AS withdrawn FROM unnest('{schemas://day,schemas://bytes}'::text[]) AS n;
 -- What a call may pass where the type of JSON is said.
 DO $$
 DECLARE c text;
@@ -201,7 +211,7 @@ SELECT format('EXECUTE call(%L, %L)', 'json_' || t, jsonb_build_object('v', v))
   FROM unnest('{object,array,string,number,boolean}'::text[]) AS t, jsonb_array_elements('[{}, [], "s", 1, true, null]') AS v \gexec
 RESET ROLE;
 DEALLOCATE call;
-SELECT count(mcp.withdraw_tool('json_' || t)) AS withdrawn FROM unnest('{object,array,string,number,boolean}'::text[]) AS t;
+SELECT bool_and(mcp.withdraw_tool('json_' || t)) AS withdrawn FROM unnest('{object,array,string,number,boolean}'::text[]) AS t;
 DROP SCHEMA schemas CASCADE;
 DELETE FROM mcp.sessions WHERE issuer = 'schemas';
 -- Where \d is more than 0 to 9 to PostgreSQL, no schema says it.
