@@ -434,6 +434,15 @@ async fn tool_arguments_of_every_json_shape(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let frontend = world.frontend(&database).await?;
     let session = resource_session(&database, &frontend).await?;
+    // JSON that `jsonb` has no room for.
+    let legacy = frontend.mcp(Era::Legacy).with(Door::Header, &session.token);
+    for text in ["1e200000", r#""\u0000""#, r#""\ud800""#] {
+        let arguments = format!(r#"{{"name": "required", "arguments": {{"body": {text}}}}}"#);
+        let call = format!(r#"{{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {arguments}}}"#);
+        let answer = legacy.post(call).await?;
+        ensure!(answer.status.is_success(), "{text}: {} {}", answer.status, answer.text);
+        assert_eq!(answer.json()?["result"]["isError"], true, "{text}: {}", answer.text);
+    }
     let client = frontend.mcp(Era::Modern).with(Door::Header, &session.token);
     for arguments in [json!([]), json!("text"), json!(7), json!(true)] {
         let answer = client.call("required", arguments.clone()).await?;

@@ -132,9 +132,10 @@ SELECT code AS code_2 FROM mcp.issue_code('https://idp.example', 'grace', '{"acc
     'http://127.0.0.1:6000/cb', '127.0.0.1', :'challenge', :'resource', '{mcp,notes:write}', '{}', '{}', true,
     :'browser_1', :'browser_2') \gset
 SELECT consented_scopes IS NULL AS old_secret_is_dead FROM mcp.find_client(:'dynamic', :'browser_1', '127.0.0.1');
-SELECT status, session_id = :'session_id' AS same_session, access_token AS access_2, refresh_token AS refresh_2, scopes
+SELECT status, session_id = :'session_id' AS same_session, access_token AS access_2, refresh_token AS refresh_2, scopes,
+       expires_at - now() BETWEEN '59 min' AND '61 min' AS for_an_hour
   FROM mcp.redeem_code(:'code_2', :'dynamic', 'http://127.0.0.1:6000/cb', :'verifier') \gset
-SELECT :'status', :'same_session', :'scopes';
+SELECT :'status', :'same_session', :'scopes', :'for_an_hour';
 SELECT status, state, scopes FROM mcp.lookup_session(:'access_2', :'resource');
 RESET ROLE;
 SELECT metadata, updated_at - now() > '-1 min' AS used, access_expires_at - now() BETWEEN '59 min' AND '61 min' AS in_an_hour,

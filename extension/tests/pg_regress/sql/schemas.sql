@@ -205,12 +205,21 @@ BEGIN
     END LOOP;
 END
 $$;
+-- And how deep an array is.
+CREATE DOMAIN schemas.cube AS integer[][][];
+CREATE FUNCTION schemas.cube(v schemas.cube) RETURNS text LANGUAGE sql STABLE AS 'SELECT v::text';
+SELECT mcp.expose_tool('schemas.cube'::regproc);
 PREPARE call(text, jsonb) AS SELECT mcp.call_tool(:'token', $1, $2) -> 'content' -> 0 ->> 'text';
 SET ROLE regress_exec;
 SELECT format('EXECUTE call(%L, %L)', 'json_' || t, jsonb_build_object('v', v))
   FROM unnest('{object,array,string,number,boolean}'::text[]) AS t, jsonb_array_elements('[{}, [], "s", 1, true, null]') AS v \gexec
+EXECUTE call('cube', '{"v": [[[1, 2], [3, 4]]]}');
+EXECUTE call('cube', '{"v": [[1, 2]]}');
+EXECUTE call('cube', '{"v": [[[[1]]]]}');
+EXECUTE call('cube', '{"v": [[[1], [2, 3]]]}');
 RESET ROLE;
 DEALLOCATE call;
+SELECT mcp.withdraw_tool('cube');
 SELECT bool_and(mcp.withdraw_tool('json_' || t)) AS withdrawn FROM unnest('{object,array,string,number,boolean}'::text[]) AS t;
 DROP SCHEMA schemas CASCADE;
 DELETE FROM mcp.sessions WHERE issuer = 'schemas';
