@@ -17,6 +17,7 @@ pub fn tests(world: &Shared) -> Trials {
         checklist_52_limit_of_sessions_holds_under_parallel_sign_ins,
         checklist_52_oldest_session_makes_room,
         checklist_53_users_see_and_end_their_own_sessions_alone,
+        a_session_says_of_itself_what_is_kept,
     ]
 }
 
@@ -138,4 +139,33 @@ async fn checklist_53_users_see_and_end_their_own_sessions_alone(world: &Shared)
     assert_refused(&url, &mine[2].access, "revoked").await?;
     assert_good(&url, &mine[0], "alice@example.com").await?;
     assert_good(&url, &bobs, "bob@example.com").await
+}
+
+async fn a_session_says_of_itself_what_is_kept(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let frontend = world.frontend(&database).await?;
+    let superuser = database.superuser().await?;
+    let session = NewSession::of("alice").at(&frontend.resource()).scoped(&["mcp", "notes:read"]);
+    let session = session.create(&database.auth().await?).await?;
+    let change = "UPDATE mcp.sessions
+                     SET created_at = now() - interval '4 h', updated_at = now() - interval '3 h', claims = '{\"a\": 1}',
+                         expires_at = now() + interval '2 h', absolute_expires_at = now() + interval '5 h', client_id = 'editor'";
+    superuser.batch_execute(change).await?;
+    let url = format!("{}/auth/session", frontend.url());
+    let said: Value =
+        reqwest::Client::new().get(url).bearer_auth(&session.token).send().await?.json().await?;
+    let kept = "SELECT jsonb_build_object('session_id', session_id, 'user_id', user_id, 'issuer', issuer, 'subject', subject,
+                           'client_id', client_id, 'resource', resource, 'scopes', scopes, 'claims', claims),
+                       ARRAY[created_at, updated_at, expires_at, absolute_expires_at]
+                         = ARRAY(SELECT v::timestamptz FROM unnest($1::text[]) WITH ORDINALITY AS t (v, n) ORDER BY n)
+                  FROM mcp.sessions";
+    let times = ["created_at", "last_used_at", "expires_at", "absolute_expires_at"];
+    let times: Vec<_> = times.iter().map(|name| said[*name].as_str().unwrap_or_default()).collect();
+    let kept = superuser.query_one(kept, &[&times]).await?;
+    let expected: Value = kept.get(0);
+    for (name, value) in expected.as_object().context("an object")? {
+        assert_eq!(said[name], *value, "{name}");
+    }
+    ensure!(kept.get::<_, bool>(1), "{said}");
+    Ok(())
 }

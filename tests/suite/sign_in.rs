@@ -96,10 +96,14 @@ async fn workos_signs_in_and_tools_run_as_the_user(world: &Shared) -> Result<()>
     assert!(me["subject"].as_str().is_some_and(|subject| subject.starts_with("user_01")), "{me}");
     assert_eq!(me["claims"]["email"], "alice@example.com");
     // For this server alone, and known to its owner later by where it was begun.
-    let kept = "SELECT resource, metadata FROM mcp.sessions WHERE subject = $1";
-    let kept = database.superuser().await?.query_one(kept, &[&me["subject"].as_str()]).await?;
+    let kept = "SELECT resource, metadata, absolute_expires_at - $2::text::timestamptz > interval '1 day'
+                  FROM mcp.sessions WHERE subject = $1";
+    let said = (me["subject"].as_str(), alice.answer["expires_at"].as_str());
+    let kept = database.superuser().await?.query_one(kept, &[&said.0, &said.1]).await?;
     assert_eq!(kept.get::<_, &str>(0), frontend.resource());
     assert_eq!(kept.get::<_, Value>(1)["ip"], "127.0.0.1");
+    ensure!(kept.get::<_, bool>(2), "{}", alice.answer);
+    assert_eq!(alice.answer["user"]["id"], me["user_id"]);
 
     let bob = Browser::new().sign_in(&frontend.url(), "bob@example.com").await?;
     note_provider_tokens(&database, &bob.token).await?;
