@@ -635,6 +635,18 @@ pub mod tests {
     }
 
     #[test]
+    fn numbers_are_taken_from_the_least_to_the_most() {
+        for (name, least, most) in [
+            ("MCP_POOL_SIZE", "1", "10000"),
+            ("MCP_MAX_CONNECTIONS", "1", "1000000"),
+            ("MCP_MAX_BODY_BYTES", "1024", "1073741824"),
+        ] {
+            assert!(read(&[(name, least)]).is_ok() && read(&[(name, most)]).is_ok(), "{name}");
+        }
+        one_fault(&[], "MCP_MAX_BODY_BYTES", "1023");
+    }
+
+    #[test]
     fn documents_on_loopback_are_for_tests() {
         let test = ("MCP_CIMD_ALLOW_LOOPBACK", "test");
         assert!(!read(&[]).unwrap().authorization_server.loopback_documents);

@@ -418,6 +418,22 @@ mod tests {
     }
 
     #[test]
+    fn whoever_is_to_come_back_is_told_when() {
+        for (fault, seconds) in [
+            (Fault::provider(StatusCode::SERVICE_UNAVAILABLE, "provider_error", ""), 5),
+            (Fault::deadline(), 1),
+            (DatabaseError::Exhausted.into(), 1),
+            (by_sqlstate("57014"), 1),
+            (by_sqlstate("40001"), 1),
+            (by_sqlstate("42501"), 30),
+            (by_sqlstate("57P01"), 2),
+        ] {
+            let response = fault.to_response(None, "r1", METADATA);
+            assert_eq!(response.headers()["retry-after"], seconds.to_string(), "{}", fault.code);
+        }
+    }
+
+    #[test]
     fn challenges_read_as_clients_parse_them() {
         for (challenge, expected) in [
             (Challenge::Missing, format!("Bearer resource_metadata=\"{METADATA}\", scope=\"mcp\"")),

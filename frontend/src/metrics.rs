@@ -121,6 +121,8 @@ mod tests {
             r#"mcp_frontend_http_requests_total{route="mcp",status="200"} 1"#,
             r#"mcp_frontend_faults_total{kind="database",code="database_unavailable"} 1"#,
             r#"mcp_frontend_database_connections{role="auth",state="idle"} 2"#,
+            r#"mcp_frontend_http_request_duration_seconds_bucket{le="0.002",route="mcp"} 0"#,
+            r#"mcp_frontend_http_request_duration_seconds_bucket{le="0.004",route="mcp"} 1"#,
             "mcp_frontend_subscriptions 4",
             "mcp_frontend_http_connections 0",
             "mcp_frontend_http_connections_turned_away_total 0",
@@ -128,5 +130,11 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
+        let bounds: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.split_once("_bucket{le=\"")?.1.split('"').next())
+            .filter_map(|bound| bound.parse::<f64>().ok())
+            .collect();
+        assert_eq!((bounds.len(), bounds[0], bounds[14]), (16, 0.0005, 8.192), "{bounds:?}");
     }
 }

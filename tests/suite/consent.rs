@@ -92,6 +92,9 @@ async fn asked_after_all(browser: &Browser, request: &Request, user: &str) -> Re
     let callback =
         browser.sign_in_until(provider.as_str(), user, |url| url.path() == "/auth/callback").await?;
     let page = browser.html_step(callback.as_str()).await?;
+    let mut cookies = page.headers.get_all("set-cookie").iter().filter_map(|value| value.to_str().ok());
+    let cookie = cookies.find(|cookie| cookie.starts_with("mcp_browser=")).context("a new secret")?;
+    ensure!(cookie.contains("; Max-Age=600;"), "not for as long as a sign-in takes");
     let again = page.location()?.with_context(|| format!("no redirect: {} {}", page.status, page.text))?;
     ensure!(again.path() == "/authorize", "a code for somebody who never consented: {again}");
     browser.html_step(again.as_str()).await

@@ -147,6 +147,8 @@ async fn doctor_finds_faults_of_the_provider(world: &Shared) -> Result<()> {
         (Endpoint::Jwks, empty, "provider_keys"),
         (Endpoint::Jwks, Fault::Body("application/json", unusable.to_string()), "provider_keys"),
         (Endpoint::Jwks, Fault::Status(500), "provider"),
+        (Endpoint::Jwks, Fault::Padded((1 << 20) + 1), "provider"),
+        (Endpoint::Authorize, Fault::Padded((1 << 20) + 1), "provider"),
         (Endpoint::Discovery, Fault::Status(404), "provider"),
         (Endpoint::Discovery, Fault::Close, "provider"),
         (Endpoint::Discovery, Fault::Body("text/html", "<h1>Hello</h1>".to_owned()), "provider"),

@@ -18,6 +18,8 @@ use crate::world::{self, Shared, Trials};
 
 /// The frontend's deadline for the provider is ten seconds; whoever asked hears by then.
 const DEADLINE: Duration = Duration::from_secs(15);
+/// Of the key set, the token endpoint and the profile, in bytes.
+const LONGEST_ANSWER: usize = 1 << 20;
 
 pub fn tests(world: &Shared) -> Trials {
     world::tests![world;
@@ -41,6 +43,8 @@ pub fn tests(world: &Shared) -> Trials {
         checklist_15_redirects_of_the_provider_are_not_followed,
         liveness_does_not_depend_on_the_provider,
         discovery_document_that_is_too_long_is_not_read,
+        answers_that_are_too_long_are_not_read,
+        profile_that_is_too_long_is_not_read,
         lifetimes_beyond_reason_are_none,
         profile_contradicts_the_id_token_in_nothing,
         secret_goes_where_the_provider_takes_it,
@@ -468,13 +472,61 @@ async fn liveness_does_not_depend_on_the_provider(world: &Shared) -> Result<()> 
 async fn discovery_document_that_is_too_long_is_not_read(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let (frontend, stub) = world.stubbed(&database).await?;
-    for (padding, status) in [(80 << 10, StatusCode::SERVICE_UNAVAILABLE), (40 << 10, StatusCode::FOUND)] {
-        stub.forge_metadata(move |document| {
-            document.insert("padding".to_owned(), json!("x".repeat(padding)));
-        });
+    let longest = 64 << 10;
+    for (length, status) in [(longest + 1, StatusCode::SERVICE_UNAVAILABLE), (longest, StatusCode::FOUND)] {
+        stub.fail(Endpoint::Discovery, Fault::Padded(length));
         let page = Browser::new().step(&format!("{}/auth/init", frontend.url())).await?;
-        assert_eq!(page.status, status, "{padding}: {}", page.text);
+        assert_eq!(page.status, status, "{length}: {}", page.text);
     }
+    Ok(())
+}
+
+async fn answers_that_are_too_long_are_not_read(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let stub = StubProvider::start().await?;
+    for settings in [stub.oidc(world.settings(&database)?), stub.workos(world.settings(&database)?)] {
+        let frontend = settings.start().await?;
+        for endpoint in [Endpoint::Jwks, Endpoint::Token] {
+            let too_long = Fault::Padded(LONGEST_ANSWER + 1);
+            let page = callback_with(&frontend, &stub, |stub| stub.fail(endpoint, too_long)).await?;
+            ensure!(page.status == StatusCode::SERVICE_UNAVAILABLE, "{endpoint:?}: {}", page.text);
+        }
+    }
+    assert_nobody(&database, "an answer that is too long").await?;
+    for settings in [stub.oidc(world.settings(&database)?), stub.workos(world.settings(&database)?)] {
+        let frontend = settings.start().await?;
+        stub.behave();
+        for endpoint in [Endpoint::Jwks, Endpoint::Token] {
+            stub.fail(endpoint, Fault::Padded(LONGEST_ANSWER));
+        }
+        Browser::new().sign_in(&frontend.url(), "alice@example.com").await?;
+    }
+    Ok(())
+}
+
+async fn profile_that_is_too_long_is_not_read(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (frontend, stub) = world.stubbed(&database).await?;
+    let userinfo = StubProvider::start().await?;
+    let endpoint = format!("{}/jwks", userinfo.issuer());
+    stub.forge_metadata(move |document| {
+        document.insert("userinfo_endpoint".to_owned(), json!(endpoint));
+    });
+    stub.forge(|claims| drop(claims.remove("email")));
+    let profile = json!({"sub": "alice", "email": "alice@example.com"}).to_string();
+    let padded = |length: usize| {
+        let spaces = " ".repeat(length - profile.len());
+        Fault::Body("application/json", format!("{profile}{spaces}"))
+    };
+    userinfo.fail(Endpoint::Jwks, padded(LONGEST_ANSWER + 1));
+    let browser = Browser::new();
+    let callback = browser.sign_in_to_callback(&frontend.url(), "alice").await?;
+    let page = browser.step(callback.as_str()).await?;
+    ensure!(page.status == StatusCode::SERVICE_UNAVAILABLE, "{} {}", page.status, page.text);
+    assert_nobody(&database, "a profile that is too long").await?;
+    userinfo.fail(Endpoint::Jwks, padded(LONGEST_ANSWER));
+    let token = Browser::new().sign_in(&frontend.url(), "alice").await?.token;
+    assert_eq!(claims(&frontend, &token).await?["email"], "alice@example.com");
     Ok(())
 }
 

@@ -271,8 +271,8 @@ async fn checklist_46_57_the_page_is_not_kept_and_its_cookie_opens_nothing_else(
     let auth = database.auth().await?;
     let row = auth
         .query_one(
-            "SELECT resource, scopes, absolute_expires_at - created_at <= '1 hour', \
-                    expires_at - updated_at <= '15 minutes', mcp.session_oauth_data($1) IS NULL, \
+            "SELECT resource, scopes, absolute_expires_at - created_at = '1 hour', \
+                    expires_at - updated_at = '15 minutes', mcp.session_oauth_data($1) IS NULL, \
                     claims - 'name' - 'email' = '{}' \
              FROM mcp.lookup_session($1)",
             &[&token],

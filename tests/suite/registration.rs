@@ -12,6 +12,9 @@ use tests::oauth::{Client, LOOPBACK, Reply, WEB, register};
 use crate::grants::{assert_error, assert_good, count};
 use crate::world::{self, Shared, Trials};
 
+/// The longest registration that is read, in bytes.
+const LONGEST: usize = 16 << 10;
+
 pub fn tests(world: &Shared) -> Trials {
     world::tests![world;
         checklist_35_dangerous_redirect_uris_are_not_registered,
@@ -219,7 +222,13 @@ async fn checklist_61_registrations_that_are_none_are_refused(world: &Shared) ->
     let huge = json!({"redirect_uris": [WEB], "contacts": ["x".repeat(20_000)]});
     let reply = register(&frontend.url(), &huge).await?;
     assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
+    let padded = |length: usize| {
+        let request = client.post("/register").header("content-type", "application/json");
+        client.send(request.body(format!("{good:length$}")))
+    };
+    assert_eq!(padded(LONGEST + 1).await?.status, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(clients(&database).await?, 0);
+    assert_eq!(padded(LONGEST).await?.status, StatusCode::CREATED);
     // What cannot be kept is left out, not choked on.
     for (name, value, kept) in [
         ("client_name", json!("a\u{0}b"), Some("ab")),

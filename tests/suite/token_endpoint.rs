@@ -15,6 +15,9 @@ use tests::oauth::{
 use crate::grants::{assert_error, assert_good, assert_refused, call, events, session_of, state};
 use crate::world::{self, Shared, Trials};
 
+/// The longest form that is read, in bytes.
+const LONGEST: usize = 64 << 10;
+
 pub fn tests(world: &Shared) -> Trials {
     world::tests![world;
         checklist_19_token_endpoint_is_no_oracle,
@@ -373,12 +376,17 @@ async fn checklist_61_malformed_requests_are_refused_in_json(world: &Shared) -> 
             let what = String::from_utf8_lossy(body).into_owned();
             assert_error(&reply, "invalid_request").with_context(|| format!("{path} {what}"))?;
         }
-        let huge =
-            client.post(path).header("content-type", form).body(format!("{good}&x={}", "y".repeat(1 << 17)));
-        match client.send(huge).await {
-            Ok(reply) => assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE, "{}", reply.text),
-            // The connection may be reset while the body is still on its way.
-            Err(error) => ensure!(error.to_string().contains("sending request"), "{error:#}"),
+        let padded = |length| {
+            let body = format!("x={}", "y".repeat(length - 2));
+            client.send(client.post(path).header("content-type", form).body(body))
+        };
+        assert_error(&padded(LONGEST).await?, "invalid_request")?;
+        for length in [LONGEST + 1, 2 * LONGEST] {
+            match padded(length).await {
+                Ok(reply) => assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE, "{}", reply.text),
+                // The connection may be reset while the body is still on its way.
+                Err(error) => ensure!(error.to_string().contains("sending request"), "{error:#}"),
+            }
         }
     }
     for (name, value) in [

@@ -297,6 +297,31 @@ mod tests {
         }
     }
 
+    /// Checks a token with `claim` set from the present second, in that same second.
+    fn check_at(signer: &Signer, claim: &str, of: impl Fn(u64) -> u64) -> bool {
+        loop {
+            let mut claims = claims();
+            let second = now();
+            claims[claim] = json!(of(second));
+            let holds = check(signer, &header(), &claims).is_ok();
+            if now() == second {
+                return holds;
+            }
+        }
+    }
+
+    #[test]
+    fn clocks_may_differ_by_the_leeway_to_the_second() {
+        let signer = Signer::new();
+        assert!(check_at(&signer, "exp", |now| now - LEEWAY));
+        assert!(!check_at(&signer, "exp", |now| now - LEEWAY - 1));
+        for claim in ["nbf", "iat"] {
+            assert!(check_at(&signer, claim, |now| now + LEEWAY), "{claim}");
+            assert!(!check_at(&signer, claim, |now| now + LEEWAY + 1), "{claim}");
+        }
+        assert_eq!(LEEWAY, 60);
+    }
+
     #[test]
     fn the_header_cannot_choose_its_own_verification() {
         let signer = Signer::new();

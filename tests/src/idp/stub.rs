@@ -55,6 +55,8 @@ pub enum Fault {
     Redirect(String),
     /// Answers well, under this status.
     Under(u16),
+    /// Answers well, with spaces up to this many bytes.
+    Padded(usize),
 }
 
 /// Which endpoint a fault is for.
@@ -271,11 +273,13 @@ async fn respond(state: Arc<State>, request: Request<Incoming>) -> Result<Answer
     }
     let fault =
         endpoint.and_then(|endpoint| state.script.lock().expect("no panic").faults.get(&endpoint).cloned());
-    let status = match fault {
-        Some(Fault::Under(status)) => Some(status),
+    let (mut status, mut length) = (None, None);
+    match fault {
+        Some(Fault::Under(under)) => status = Some(under),
+        Some(Fault::Padded(to)) => length = Some(to),
         Some(fault) => return misbehave(fault).await,
-        None => None,
-    };
+        None => {}
+    }
     let mut answer = match path.as_str() {
         "/.well-known/openid-configuration" => state.discovery(),
         "/authorize" | "/user_management/authorize" => state.authorize(&query),
@@ -287,6 +291,13 @@ async fn respond(state: Arc<State>, request: Request<Incoming>) -> Result<Answer
     if let Some(status) = status {
         *answer.status_mut() = StatusCode::from_u16(status).expect("a valid status");
     }
+    if let Some(length) = length {
+        let (parts, body) = answer.into_parts();
+        let Ok(body) = body.collect().await;
+        let mut body = body.to_bytes().to_vec();
+        body.resize(length, b' ');
+        answer = Response::from_parts(parts, Full::new(Bytes::from(body)).boxed());
+    }
     Ok(answer)
 }
 
@@ -295,6 +306,7 @@ pub(crate) async fn misbehave(fault: Fault) -> Result<Answer, Hangup> {
     Ok(match fault {
         Fault::Status(status) | Fault::Under(status) => answer(status, "text/html", html.to_owned()),
         Fault::Body(kind, body) => answer(200, kind, body),
+        Fault::Padded(length) => answer(200, "application/json", " ".repeat(length)),
         Fault::Stall => std::future::pending().await,
         Fault::Close => return Err(Hangup),
         Fault::Drip => stream(|mut sender| async move {
