@@ -19,6 +19,7 @@ pub fn tests(world: &Shared) -> Trials {
     world::tests![world;
         a_cancellation_that_nobody_answers_is_given_up,
         a_connection_that_cannot_listen_is_made_anew,
+        a_database_that_takes_connections_and_says_nothing_is_unavailable,
         doctor_gives_up_a_console_that_does_not_answer,
         a_subscription_ends_with_its_client,
         a_subscription_outlives_an_outage_of_postgresql,
@@ -91,6 +92,19 @@ async fn a_connection_that_cannot_listen_is_made_anew(world: &Shared) -> Result<
     wait_until("a connection to listen by", PATIENCE, || async { Ok(standstill.begun() == 1) }).await?;
     wait_until("it to be given up", PATIENCE, || async { Ok(standstill.given_up() >= 1) }).await?;
     wait_until("another", PATIENCE, || async { Ok(standstill.begun() >= 2) }).await
+}
+
+async fn a_database_that_takes_connections_and_says_nothing_is_unavailable(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let standstill = Standstill::before(database.cluster().port(), TLS).await?;
+    standstill.stand_still();
+    let settings = exec_by(world.settings(&database)?, &database, standstill.port());
+    let frontend = world.oidc().await?.register(settings).await?.start().await?;
+    let answer = client(&frontend, &database).await?.call("whoami", json!({})).await?;
+    // Not at the deadline of the request, which is ten times as long.
+    ensure!(answer.text.contains("database_unavailable"), "{} {}", answer.status, answer.text);
+    assert_eq!(answer.header("retry-after"), Some("2"));
+    Ok(())
 }
 
 async fn doctor_gives_up_a_console_that_does_not_answer(world: &Shared) -> Result<()> {

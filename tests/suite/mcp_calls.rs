@@ -17,6 +17,7 @@ pub fn tests(world: &Shared) -> Trials {
         checklist_25_cookie_door_is_shut_unless_opened,
         checklist_40_missing_scope_is_a_403_that_names_it,
         prompts_and_resources_name_the_scope_they_miss,
+        prompts_and_resources_that_fail_say_why,
         tools_say_what_they_are,
         results_have_the_shape_of_their_type,
         tool_errors_carry_the_message_alone,
@@ -229,6 +230,29 @@ async fn prompts_and_resources_name_the_scope_they_miss(world: &Shared) -> Resul
             ensure!(!refused.text.contains(found), "{method}: {}", refused.text);
             let result = client(&enough.token).request(method, params.clone()).await?.result()?;
             ensure!(result.to_string().contains(found), "{method}: {result}");
+        }
+    }
+    Ok(())
+}
+
+async fn prompts_and_resources_that_fail_say_why(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let frontend = world.frontend(&database).await?;
+    let fixture = "CREATE FUNCTION app.page(id text) RETURNS text LANGUAGE plpgsql AS
+                       $$ BEGIN RAISE 'page % is torn', id; END $$;
+                   SELECT mcp.expose_prompt('app.page(text)', name => 'page'),
+                          mcp.expose_resource('app.page(text)', 'test://page/{id}')";
+    database.superuser().await?.batch_execute(fixture).await?;
+    let session = NewSession::of("alice").at(&frontend.resource()).create(&database.auth().await?).await?;
+    for (method, params) in [
+        ("prompts/get", json!({"name": "page", "arguments": {"id": "7"}})),
+        ("resources/read", json!({"uri": "test://page/7"})),
+    ] {
+        for era in [Era::Modern, Era::Legacy] {
+            let client = frontend.mcp(era).with(Door::Bearer, &session.token);
+            let answer = client.request(method, params.clone()).await?;
+            assert_eq!((answer.status, answer.error_code()?), (StatusCode::OK, -32603), "{}", answer.text);
+            assert_eq!(answer.json()?["error"]["message"], "page 7 is torn", "{method}");
         }
     }
     Ok(())

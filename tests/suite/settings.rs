@@ -68,13 +68,19 @@ async fn json_log_is_json_line_by_line(world: &Shared) -> Result<()> {
     frontend.terminate()?;
     tokio::task::block_in_place(|| frontend.wait(Duration::from_secs(15)))?;
     let log = frontend.log_text();
+    let ids = "SELECT session_id::text, user_id::text FROM mcp.lookup_session($1)";
+    let row = database.auth().await?.query_one(ids, &[&token]).await?;
+    let (session, user): (String, String) = (row.get(0), row.get(1));
     let mut messages = Vec::new();
     for line in log.lines() {
         let entry: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
         for member in ["timestamp", "level", "target"] {
             ensure!(entry[member].is_string(), "no {member}: {line}");
         }
-        messages.push(entry["message"].as_str().unwrap_or_default().to_owned());
+        let message = entry["message"].as_str().unwrap_or_default();
+        let whose = (entry["session"].as_str(), entry["user"].as_str());
+        ensure!(message != "signed in" || whose == (Some(&session), Some(&user)), "{line}");
+        messages.push(message.to_owned());
     }
     ensure!(messages.iter().any(|message| message == "signed in"), "{log}");
     Ok(())

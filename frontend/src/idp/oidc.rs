@@ -309,6 +309,11 @@ fn person(mut claims: Map<String, Value>) -> Map<String, Value> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
     use super::*;
 
     fn provider(issuer: &str) -> Oidc {
@@ -349,6 +354,33 @@ mod tests {
         assert!(provider.metadata().await.is_ok());
         let until = provider.metadata.lock().await.as_ref().unwrap().1;
         assert!(until > Instant::now() + RETRY, "asked too soon");
+    }
+
+    #[tokio::test]
+    async fn a_document_is_kept_for_an_hour() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let issuer = format!("http://{}", listener.local_addr().unwrap());
+        let provider = provider(&issuer);
+        let document = json!({
+            "issuer": issuer,
+            "authorization_endpoint": format!("{issuer}/authorize"),
+            "token_endpoint": format!("{issuer}/token"),
+            "jwks_uri": format!("{issuer}/jwks"),
+        })
+        .to_string();
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{document}", document.len());
+        let served = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream
+        };
+        let (metadata, _stream) = tokio::join!(provider.metadata(), served);
+        assert_eq!(metadata.unwrap().issuer, issuer);
+        let until = provider.metadata.lock().await.as_ref().unwrap().1;
+        let left = until - Instant::now();
+        assert!(KEEP - Duration::from_secs(60) < left && left <= KEEP, "{left:?}");
+        assert_eq!(KEEP, Duration::from_secs(3600));
     }
 
     #[tokio::test]
