@@ -220,6 +220,28 @@ EXECUTE call('cube', '{"v": [[[1], [2, 3]]]}');
 RESET ROLE;
 DEALLOCATE call;
 SELECT mcp.withdraw_tool('cube');
+-- The schema as a whole, and what is said of a value of another kind, or that a check does not take wherever it is.
+CREATE DOMAIN schemas.even AS integer CHECK (VALUE % 2 = 0);
+CREATE TYPE schemas.both AS (a schemas.even, b schemas.even);
+CREATE FUNCTION schemas.kinds(a boolean, b integer, c float8, d integer[], e schemas.pair, f json, g date, h text, i integer DEFAULT 7) RETURNS text LANGUAGE sql STABLE AS 'SELECT h';
+CREATE FUNCTION schemas.evens(one schemas.even DEFAULT 0, many schemas.even[] DEFAULT '{}', two schemas.both DEFAULT NULL) RETURNS text LANGUAGE sql STABLE AS 'SELECT 1';
+CREATE FUNCTION schemas.less(v integer, w integer DEFAULT 2) RETURNS text LANGUAGE sql STABLE AS 'SELECT w::text';
+SELECT count(mcp.expose_tool(f)) FROM unnest('{schemas.kinds,schemas.evens}'::regproc[]) AS f;
+SELECT mcp.expose_tool('schemas.less'::regproc, input_schema => '{"type": "object", "properties": {"v": {"type": "integer"}}}');
+SELECT mcp.expose_tool('schemas.less'::regproc, name => 'least', input_schema => '{"type": "object", "properties": {"w": {"type": "integer"}}}');
+SELECT tool->'inputSchema' FROM mcp.list_tools(:'token') AS tool WHERE tool->>'name' IN ('kinds', 'less') ORDER BY tool->>'name';
+PREPARE call(text, jsonb) AS SELECT mcp.call_tool(:'token', $1, $2) -> 'content' -> 0 ->> 'text';
+SET ROLE regress_exec;
+EXECUTE call('kinds', '{"a": true, "b": 1, "c": 0.5, "d": [1], "e": {"a": 1}, "f": null, "g": "2026-01-01", "h": "x"}');
+SELECT format('EXECUTE call(%L, %L)', 'kinds', '{"a": true, "b": 1, "c": 0.5, "d": [1], "e": {"a": 1}, "f": null, "g": "2026-01-01", "h": "x"}'::jsonb || wrong)
+  FROM unnest('{"{\"a\": 1}","{\"b\": \"x\"}","{\"c\": \"x\"}","{\"d\": 1}","{\"e\": 1}","{\"g\": 1}","{\"h\": 1}","{\"i\": \"x\"}"}'::jsonb[]) AS wrong \gexec
+EXECUTE call('evens', '{"one": 3}');
+EXECUTE call('evens', '{"many": [2, 3]}');
+EXECUTE call('evens', '{"two": {"a": 2, "b": 3}}');
+EXECUTE call('less', '{"v": 1}');
+RESET ROLE;
+DEALLOCATE call;
+SELECT bool_and(mcp.withdraw_tool(n)) AS withdrawn FROM unnest('{kinds,evens,less}'::text[]) AS n;
 SELECT bool_and(mcp.withdraw_tool('json_' || t)) AS withdrawn FROM unnest('{object,array,string,number,boolean}'::text[]) AS t;
 DROP SCHEMA schemas CASCADE;
 DELETE FROM mcp.sessions WHERE issuer = 'schemas';
