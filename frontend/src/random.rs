@@ -35,6 +35,7 @@ mod tests {
         let (one, two) = (secret().unwrap(), secret().unwrap());
         assert_ne!(one, two);
         assert!(is_secret(&one) && is_secret(&two));
+        assert!(is_secret(&format!("{}z", "-_Aa09Z".repeat(6))));
         for bad in ["", &one[1..], &format!("{one}a"), &one.replace(|_| true, "="), &"é".repeat(21)] {
             assert!(!is_secret(bad), "{bad}");
         }

@@ -183,6 +183,13 @@ impl Frontend {
         format!("http://127.0.0.1:{}", self.settings.admin_port)
     }
 
+    /// The count that its metrics have under this name, with these labels; `None` where they have none.
+    pub async fn metric(&self, name: &str) -> Result<Option<u64>> {
+        let text = reqwest::get(format!("{}/metrics", self.admin_url())).await?.text().await?;
+        let counts = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(counts.map(str::parse).next().transpose()?)
+    }
+
     /// The settings it runs with.
     pub fn settings(&self) -> &Settings {
         &self.settings

@@ -403,12 +403,6 @@ async fn t19_who_subscribes_later_hides_no_change(world: &Shared) -> Result<()> 
     Ok(())
 }
 
-async fn subscriptions(frontend: &Frontend) -> Result<String> {
-    let metrics = reqwest::get(format!("{}/metrics", frontend.admin_url())).await?.text().await?;
-    let count = metrics.lines().find_map(|line| line.strip_prefix("mcp_frontend_subscriptions "));
-    count.map(str::to_owned).with_context(|| format!("no count in\n{metrics}"))
-}
-
 async fn t19_what_changed_while_nobody_subscribed_is_not_told(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let stage = Stage::set(world, &database, None).await?;
@@ -416,7 +410,7 @@ async fn t19_what_changed_while_nobody_subscribed_is_not_told(world: &Shared) ->
     for number in 1..=3 {
         drop(Subscription::open(&stage.clients[0], json!(1), &["tools"]).await?);
         wait_until("the subscription to end", PATIENCE, || async {
-            Ok(subscriptions(&stage.replicas[0]).await? == "0")
+            Ok(stage.replicas[0].metric("mcp_frontend_subscriptions").await? == Some(0))
         })
         .await?;
         tokio::time::sleep(POLLED).await;
@@ -443,7 +437,10 @@ async fn t19_who_subscribes_before_the_frontend_listens_is_told_of_no_change(wor
     let client = frontend.mcp(Era::Modern).with(Door::Bearer, &session.token);
     let lists = ["tools", "resources", "prompts"];
     let subscribing = tokio::spawn(async move { Subscription::open(&client, json!(1), &lists).await });
-    wait_until("the subscription", PATIENCE, || async { Ok(subscriptions(&frontend).await? == "1") }).await?;
+    wait_until("the subscription", PATIENCE, || async {
+        Ok(frontend.metric("mcp_frontend_subscriptions").await? == Some(1))
+    })
+    .await?;
     // Only now the frontend comes through.
     let accepting = tokio::spawn(async move {
         let mut connections = JoinSet::new();

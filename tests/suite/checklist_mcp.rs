@@ -325,10 +325,9 @@ async fn a_notice_that_fails_in_a_batch_is_not_answered(world: &Shared) -> Resul
     assert_eq!(answers.as_array().map(Vec::len), Some(1), "{}", answer.text);
     assert_eq!((&answers[0]["id"], answers[0]["result"].is_object()), (&json!(1), true), "{}", answer.text);
     // Who runs this server is told of it all the same.
-    let counted = r#"mcp_frontend_faults_total{kind="session",code="invalid_token"} 1"#;
+    let counted = r#"mcp_frontend_faults_total{kind="session",code="invalid_token"}"#;
     wait_until("the fault to be counted", PATIENCE, || async {
-        let metrics = reqwest::get(format!("{}/metrics", frontend.admin_url())).await?.text().await?;
-        Ok(metrics.lines().any(|line| line == counted))
+        Ok(frontend.metric(counted).await? == Some(1))
     })
     .await?;
     frontend.logged("invalid_token").await?;

@@ -155,13 +155,10 @@ async fn connections_are_bounded(world: &Shared) -> Result<()> {
     let frontend = world.oidc().await?.register(frontend).await?.start().await?;
     let health = "GET /healthz HTTP/1.1\r\nHost: HOST\r\n\r\n";
     let mut held = fill(&frontend.url(), health, MOST).await?;
-    let metric = async |name: &str| {
-        let text = reqwest::get(format!("{}/metrics", frontend.admin_url())).await?.text().await?;
-        let value = text.lines().find_map(|line| line.strip_prefix(&format!("mcp_frontend_http_{name} ")));
-        Ok::<usize, anyhow::Error>(value.with_context(|| format!("no {name} in {text}"))?.parse()?)
-    };
-    ensure!(metric("connections_turned_away_total").await? > 0);
-    assert_eq!(metric("connections").await?, MOST);
+    let turned_away = frontend.metric("mcp_frontend_http_connections_turned_away_total").await?;
+    ensure!(turned_away.is_some_and(|count| count > 0), "{turned_away:?}");
+    let served = || frontend.metric("mcp_frontend_http_connections");
+    assert_eq!(served().await?, Some(MOST as u64));
     // Whoever leaves makes room.
     held.pop();
     wait_until("room for another connection", DEADLINE, || async {
@@ -169,7 +166,7 @@ async fn connections_are_bounded(world: &Shared) -> Result<()> {
     })
     .await?;
     drop(held);
-    wait_until("all of them to be gone", DEADLINE, || async { Ok(metric("connections").await? == 0) }).await
+    wait_until("all of them to be gone", DEADLINE, || async { Ok(served().await? == Some(0)) }).await
 }
 
 async fn connections_to_the_admin_listener_are_bounded(world: &Shared) -> Result<()> {

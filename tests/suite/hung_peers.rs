@@ -126,25 +126,20 @@ async fn doctor_gives_up_a_console_that_does_not_answer(world: &Shared) -> Resul
     Ok(())
 }
 
-/// How many subscriptions a frontend says are open.
-async fn subscriptions(frontend: &Frontend) -> Result<String> {
-    let metrics = reqwest::get(format!("{}/metrics", frontend.admin_url())).await?.text().await?;
-    let count = metrics.lines().find_map(|line| line.strip_prefix("mcp_frontend_subscriptions "));
-    count.map(str::to_owned).with_context(|| format!("no count in\n{metrics}"))
-}
-
 async fn a_subscription_ends_with_its_client(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let frontend = world.frontend(&database).await?;
     let client = client(&frontend, &database).await?;
-    ensure!(subscriptions(&frontend).await? == "0");
+    ensure!(frontend.metric("mcp_frontend_subscriptions").await? == Some(0));
     let filter = json!({"notifications": {"toolsListChanged": true}});
     let mut stream = client.open("subscriptions/listen", filter).await?;
     stream.message(PATIENCE).await?.context("the stream ended at once")?;
-    ensure!(subscriptions(&frontend).await? == "1");
+    ensure!(frontend.metric("mcp_frontend_subscriptions").await? == Some(1));
     drop(stream);
-    wait_until("the subscription to end", PATIENCE, || async { Ok(subscriptions(&frontend).await? == "0") })
-        .await
+    wait_until("the subscription to end", PATIENCE, || async {
+        Ok(frontend.metric("mcp_frontend_subscriptions").await? == Some(0))
+    })
+    .await
 }
 
 async fn a_subscription_outlives_an_outage_of_postgresql(world: &Shared) -> Result<()> {
