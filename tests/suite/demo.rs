@@ -12,11 +12,17 @@ use tests::frontend::Settings;
 use tests::idp::stub::StubProvider;
 use tests::ledger;
 use tests::mcp::{Door, Era};
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use crate::world::{self, Shared, Trials};
 
 pub fn tests(world: &Shared) -> Trials {
-    world::tests![world; demo_runs_twice_and_does_what_the_readme_says, set_up_is_made_of_its_parts]
+    world::tests![world;
+        demo_runs_twice_and_does_what_the_readme_says,
+        set_up_is_made_of_its_parts,
+        set_up_says_what_stands_in_its_way,
+    ]
 }
 
 const LOGINS: [&str; 2] = ["mcp_frontend_auth", "mcp_frontend_exec"];
@@ -76,6 +82,7 @@ async fn demo_runs_twice_and_does_what_the_readme_says(world: &Shared) -> Result
             tokio::task::block_in_place(|| psql(&cluster, name, script, &password)).context(script)?;
         }
     }
+    what_the_demo_made(&superuser).await?;
     let impatient = "SELECT count(*) FROM mcp.doctor() WHERE check_name = 'isolation'";
     assert_eq!(superuser.query_one(impatient, &[]).await?.get::<_, i64>(0), 0);
     let statement = "SELECT concat_ws(' ', s.setrole::regrole, c.item) FROM pg_db_role_setting AS s, unnest(s.setconfig) AS c (item)
@@ -131,6 +138,50 @@ async fn demo_runs_twice_and_does_what_the_readme_says(world: &Shared) -> Result
     }
     drop(frontend);
     world.keep_log(&cluster)?;
+    Ok(())
+}
+
+/// Whose the demo's table and functions are, and who may use them.
+async fn what_the_demo_made(superuser: &Client) -> Result<()> {
+    let functions = "SELECT p.proname::text, p.proowner::regrole::text, has_function_privilege('public', p.oid, 'EXECUTE'),
+                            obj_description(p.oid, 'pg_proc') IS NOT NULL
+                       FROM pg_proc AS p WHERE p.pronamespace = 'public'::regnamespace
+                        AND p.proname IN ('add_note', 'list_notes', 'search_notes') ORDER BY 1";
+    for (row, name) in
+        superuser.query(functions, &[]).await?.iter().zip(["add_note", "list_notes", "search_notes"])
+    {
+        let found: (String, String, bool, bool) = (row.get(0), row.get(1), row.get(2), row.get(3));
+        assert_eq!(found, (name.to_owned(), "notes_owner".to_owned(), false, true));
+    }
+    let table = "SELECT c.relowner::regrole::text, pg_get_indexdef(to_regclass('public.notes_owner_created_at_idx')) LIKE '%(owner, created_at)',
+                        EXISTS (SELECT FROM pg_namespace AS n CROSS JOIN LATERAL aclexplode(n.nspacl) AS a
+                                 WHERE n.nspname = 'public' AND a.grantee = 'mcp_user'::regrole AND a.privilege_type = 'USAGE')
+                   FROM pg_class AS c WHERE c.oid = 'public.notes'::regclass";
+    let row = superuser.query_one(table, &[]).await?;
+    let found: (String, Option<bool>, bool) = (row.get(0), row.get(1), row.get(2));
+    assert_eq!(found, ("notes_owner".to_owned(), Some(true), true));
+    // Its owner exposes by itself from now on.
+    let expose = "SET ROLE notes_owner; SELECT mcp.expose_tool('public.list_notes()', title => 'List notes'); RESET ROLE";
+    superuser.batch_execute(expose).await?;
+    Ok(())
+}
+
+async fn set_up_says_what_stands_in_its_way(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let superuser = database.superuser().await?;
+    let whole = script("setup_all_mcp_sessions.sql")?;
+    superuser.batch_execute("CREATE TABLE public.mcp_sessions (session_id text)").await?;
+    let refused = superuser.simple_query(&whole).await.err().context("set up over a table")?;
+    let refused = refused.as_db_error().context("a fault of the database")?;
+    assert_eq!(refused.code(), &SqlState::DUPLICATE_TABLE);
+    assert_eq!(refused.message(), "public.mcp_sessions exists already and is not the view of this set-up");
+    let remedy = refused.hint().and_then(|hint| hint.split_once(": ")).context("a remedy")?.1;
+    superuser.batch_execute(&format!("ROLLBACK; {remedy}")).await?;
+    superuser.simple_query(&whole).await?;
+    let comments = "SELECT count(obj_description(to_regclass(v), 'pg_class')) + count(obj_description(to_regprocedure(f), 'pg_proc'))
+                      FROM (VALUES ('public.mcp_sessions', 'public.cleanup_expired_mcp_sessions()'),
+                                   ('public.active_mcp_sessions', 'public.verify_session_ownership(text)')) AS made (v, f)";
+    assert_eq!(superuser.query_one(comments, &[]).await?.get::<_, i64>(0), 4, "each says what it is");
     Ok(())
 }
 

@@ -28,7 +28,8 @@ async fn set_up(cluster: &Cluster) -> Result<Client> {
     let superuser = cluster.superuser(DATABASE).await?;
     superuser
         .batch_execute(
-            "CREATE ROLE anon NOLOGIN NOINHERIT;
+            "REVOKE USAGE ON SCHEMA public FROM PUBLIC;
+             CREATE ROLE anon NOLOGIN NOINHERIT;
              CREATE ROLE authenticated NOLOGIN NOINHERIT;
              CREATE ROLE service_role NOLOGIN NOINHERIT BYPASSRLS;
              GRANT USAGE ON SCHEMA public TO anon, authenticated, service_role;
@@ -68,6 +69,9 @@ async fn privileges(superuser: &Client, role: &str) -> Result<BTreeSet<String>> 
               WHERE c.relnamespace IN ('mcp'::regnamespace, 'public'::regnamespace) AND c.relkind IN ('r', 'v')
                 AND has_column_privilege($1, c.oid, a.attnum, privilege)
              UNION ALL
+             SELECT format('USAGE %s', n.nspname) FROM pg_namespace AS n
+              WHERE n.nspname IN ('mcp', 'public') AND has_schema_privilege($1, n.oid, 'USAGE')
+             UNION ALL
              SELECT format('policy %I of %s', polname, polrelid::regclass)
                FROM pg_policy WHERE polroles @> ARRAY[$1::text::regrole::oid]",
             &[&role],
@@ -85,7 +89,9 @@ async fn supabase_roles_have_what_ours_have(world: &Shared) -> Result<()> {
         ("service_role", "mcp_auth", "EXECUTE cleanup_expired_mcp_sessions()"),
     ] {
         let (has, model) = (privileges(&superuser, theirs).await?, privileges(&superuser, ours).await?);
-        ensure!(model.contains(some), "{ours} has no {some}: {model:?}");
+        for some in [some, "USAGE public"] {
+            ensure!(model.contains(some), "{ours} has no {some}: {model:?}");
+        }
         let different: Vec<_> = has.symmetric_difference(&model).collect();
         ensure!(different.is_empty(), "{theirs} and {ours} differ: {different:?}");
     }
