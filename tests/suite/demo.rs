@@ -12,8 +12,9 @@ use tests::frontend::Settings;
 use tests::idp::stub::StubProvider;
 use tests::ledger;
 use tests::mcp::{Door, Era};
-use tokio_postgres::Client;
+use tests::session::NewSession;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::world::{self, Shared, Trials};
 
@@ -22,6 +23,8 @@ pub fn tests(world: &Shared) -> Trials {
         demo_runs_twice_and_does_what_the_readme_says,
         set_up_is_made_of_its_parts,
         set_up_says_what_stands_in_its_way,
+        parts_of_the_set_up_do_by_themselves,
+        helpers_of_the_set_up_keep_to_the_user_and_to_what_has_ended,
     ]
 }
 
@@ -185,12 +188,76 @@ async fn set_up_says_what_stands_in_its_way(world: &Shared) -> Result<()> {
     Ok(())
 }
 
+async fn helpers_of_the_set_up_keep_to_the_user_and_to_what_has_ended(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let (auth, superuser) = (database.auth().await?, database.superuser().await?);
+    superuser.simple_query(&script("setup_all_mcp_sessions.sql")?).await?;
+    let (alice, bob) =
+        (NewSession::of("alice").create(&auth).await?, NewSession::of("bob").create(&auth).await?);
+    let over = NewSession::of("alice").create(&auth).await?;
+    let expire = "UPDATE mcp.sessions SET expires_at = clock_timestamp() WHERE session_id = $1";
+    superuser.execute(expire, &[&over.id]).await?;
+    let revoked = NewSession::of("alice").create(&auth).await?;
+    auth.query_one("SELECT mcp.revoke_session($1)", &[&revoked.token]).await?;
+    let [alices, bobs, ended, revoked] = [&alice.id, &bob.id, &over.id, &revoked.id].map(ToString::to_string);
+    // Row level security is nothing to a superuser.
+    for client in [&auth, &superuser] {
+        let owned = async |id: &str| {
+            let row = client.query_one("SELECT verify_session_ownership($1)", &[&id]).await?;
+            Ok::<bool, anyhow::Error>(row.get(0))
+        };
+        ensure!(!owned(&alices).await?, "nobody is signed in");
+        client.batch_execute("BEGIN").await?;
+        client.query_one("SELECT mcp.enter($1)", &[&alice.token]).await?;
+        ensure!(owned(&alices).await? && owned(&alices.to_uppercase()).await?);
+        for id in [&bobs, &ended, &revoked, "", "no id", &alices[1..]] {
+            ensure!(!owned(id).await?, "{id:?}");
+        }
+        client.batch_execute("COMMIT").await?;
+    }
+    let columns = "SELECT c.relname::text, string_agg(a.attname, ' ' ORDER BY a.attnum)
+                     FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0
+                    WHERE c.oid IN ('public.mcp_sessions'::regclass, 'public.active_mcp_sessions'::regclass)
+                    GROUP BY 1 ORDER BY 1 DESC";
+    let all = "session_id user_id client_id resource scopes metadata created_at updated_at expires_at absolute_expires_at";
+    let found: Vec<(String, String)> =
+        superuser.query(columns, &[]).await?.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let expected = [
+        ("mcp_sessions".to_owned(), format!("{all} revoked_at")),
+        ("active_mcp_sessions".to_owned(), format!("{all} time_remaining")),
+    ];
+    assert_eq!(found, expected);
+    let alive = superuser.query_one("SELECT count(*) FROM active_mcp_sessions", &[]).await?;
+    assert_eq!(alive.get::<_, i64>(0), 2);
+    let ended = auth.query_one("SELECT cleanup_expired_mcp_sessions()", &[]).await?;
+    assert_eq!(ended.get::<_, i64>(0), 1);
+    Ok(())
+}
+
+const PARTS: [&str; 3] =
+    ["create_mcp_sessions_table.sql", "create_session_rls_policies.sql", "check_mcp_sessions_table.sql"];
+
+async fn parts_of_the_set_up_do_by_themselves(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let superuser = database.superuser().await?;
+    superuser.batch_execute("DROP SCHEMA app CASCADE; DROP EXTENSION mcp_sessions CASCADE").await?;
+    for part in PARTS {
+        tokio::task::block_in_place(|| psql(database.cluster(), database.name(), part, "")).context(part)?;
+    }
+    let said = superuser.simple_query(&script("check_mcp_sessions_table.sql")?).await?;
+    let said = said.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    let said: Vec<_> = said.collect();
+    ensure!(said.len() >= 5 && !said.iter().any(|line| line.contains('✗')), "{said:?}");
+    Ok(())
+}
+
 async fn set_up_is_made_of_its_parts(_: &Shared) -> Result<()> {
     let whole = script("setup_all_mcp_sessions.sql")?;
     let mut rest = whole.as_str();
-    for part in
-        ["create_mcp_sessions_table.sql", "create_session_rls_policies.sql", "check_mcp_sessions_table.sql"]
-    {
+    for part in PARTS {
         let text = script(part)?;
         let (_, after) = rest.split_once(text.trim_end()).with_context(|| {
             format!("sql/setup_all_mcp_sessions.sql no longer contains sql/{part} as it is")

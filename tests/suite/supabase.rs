@@ -37,11 +37,23 @@ async fn set_up(cluster: &Cluster) -> Result<Client> {
              ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON FUNCTIONS TO anon, authenticated, service_role",
         )
         .await?;
-    // Twice, as it may be.
-    for _ in 0..2 {
-        let script = checkout::root().join("sql/setup_all_mcp_sessions.sql");
-        superuser.simple_query(&std::fs::read_to_string(script)?).await?;
-    }
+    // Twice, as it may be; with grants on ours to others, and on others' to ours.
+    let script = std::fs::read_to_string(checkout::root().join("sql/setup_all_mcp_sessions.sql"))?;
+    superuser.simple_query(&script).await?;
+    superuser
+        .batch_execute(
+            "CREATE ROLE outsider NOLOGIN;
+             GRANT SELECT (verifier), UPDATE (metadata), DELETE ON mcp.sessions TO outsider;
+             GRANT EXECUTE ON FUNCTION mcp.enter(text, text) TO outsider;
+             CREATE SCHEMA private; GRANT USAGE ON SCHEMA private TO PUBLIC;
+             CREATE TABLE private.ledger (amount integer);
+             GRANT SELECT, UPDATE (amount) ON private.ledger TO mcp_user, mcp_auth;
+             CREATE FUNCTION private.pay() RETURNS integer LANGUAGE sql AS 'SELECT 1';
+             REVOKE EXECUTE ON FUNCTION private.pay() FROM PUBLIC;
+             GRANT EXECUTE ON FUNCTION private.pay() TO mcp_user, mcp_auth",
+        )
+        .await?;
+    superuser.simple_query(&script).await?;
     superuser
         .batch_execute("GRANT mcp_auth TO mcp_frontend_auth; GRANT mcp_exec TO mcp_frontend_exec")
         .await?;
@@ -95,6 +107,10 @@ async fn supabase_roles_have_what_ours_have(world: &Shared) -> Result<()> {
         let different: Vec<_> = has.symmetric_difference(&model).collect();
         ensure!(different.is_empty(), "{theirs} and {ours} differ: {different:?}");
     }
+    let beyond = "SELECT r::text FROM unnest('{anon,authenticated,service_role}'::text[]) AS r
+                   WHERE has_table_privilege(r, 'private.ledger', 'SELECT') OR has_any_column_privilege(r, 'private.ledger', 'UPDATE')
+                      OR has_function_privilege(r, 'private.pay()', 'EXECUTE')";
+    ensure!(superuser.query(beyond, &[]).await?.is_empty(), "something that is not ours was passed on");
     let users = privileges(&superuser, "authenticated").await?;
     for what in [
         "EXECUTE mcp.enter(text,text)",
