@@ -24,6 +24,7 @@ pub fn tests(world: &Shared) -> Trials {
         set_up_is_made_of_its_parts,
         set_up_says_what_stands_in_its_way,
         parts_of_the_set_up_do_by_themselves,
+        check_of_the_set_up_finds_what_is_missing,
         helpers_of_the_set_up_keep_to_the_user_and_to_what_has_ended,
     ]
 }
@@ -244,13 +245,60 @@ async fn parts_of_the_set_up_do_by_themselves(world: &Shared) -> Result<()> {
     for part in PARTS {
         tokio::task::block_in_place(|| psql(database.cluster(), database.name(), part, "")).context(part)?;
     }
+    let said = check(&superuser).await?;
+    ensure!(said.len() == 7 && said.iter().all(|line| line.starts_with("✓ ")), "{said:?}");
+    Ok(())
+}
+
+/// What the check of the set-up says, line by line.
+async fn check(superuser: &Client) -> Result<Vec<String>> {
     let said = superuser.simple_query(&script("check_mcp_sessions_table.sql")?).await?;
     let said = said.iter().filter_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0),
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
         _ => None,
     });
-    let said: Vec<_> = said.collect();
-    ensure!(said.len() >= 5 && !said.iter().any(|line| line.contains('✗')), "{said:?}");
+    Ok(said.collect())
+}
+
+async fn check_of_the_set_up_finds_what_is_missing(world: &Shared) -> Result<()> {
+    let database = world.database().await?;
+    let superuser = database.superuser().await?;
+    superuser.simple_query(&script("setup_all_mcp_sessions.sql")?).await?;
+    let index = |column: &str, change: &str| {
+        format!(
+            "DO $$ DECLARE index regclass; BEGIN
+                 FOR index IN SELECT i.indexrelid FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+                               WHERE i.indrelid = 'mcp.sessions'::regclass AND a.attname = '{column}' LOOP
+                     EXECUTE format('{change}', index, index::oid);
+                 END LOOP; END $$;
+             CREATE TABLE public.others ({column} text); CREATE INDEX ON public.others ({column})"
+        )
+    };
+    let cleanup = "FUNCTION public.cleanup_expired_mcp_sessions()";
+    for (subject, fault) in [
+        ("table", "ALTER VIEW public.active_mcp_sessions RESET (security_invoker)".to_owned()),
+        ("table", "DROP VIEW public.active_mcp_sessions".to_owned()),
+        ("index on user_id", index("user_id", "DROP INDEX %s")),
+        ("index on expires_at", index("expires_at", "DROP INDEX %s")),
+        ("index on created_at", index("created_at", "DROP INDEX %s")),
+        (
+            "index on user_id",
+            index("user_id", "UPDATE pg_index SET indisvalid = false WHERE indexrelid = %2$s"),
+        ),
+        ("row level security", "ALTER TABLE mcp.sessions DISABLE ROW LEVEL SECURITY".to_owned()),
+        ("row level security", "ALTER TABLE mcp.sessions NO FORCE ROW LEVEL SECURITY".to_owned()),
+        ("row level security", "DROP POLICY own_sessions ON mcp.sessions".to_owned()),
+        ("helper functions", "DROP FUNCTION public.verify_session_ownership(text)".to_owned()),
+        ("helper functions", format!("DROP {cleanup}")),
+        ("helper functions", format!("GRANT EXECUTE ON {cleanup} TO PUBLIC")),
+    ] {
+        superuser.batch_execute(&format!("BEGIN; {fault}")).await?;
+        let said = check(&superuser).await?;
+        let missing: Vec<_> = said.iter().filter(|line| !line.starts_with("✓ ")).collect();
+        let expected = format!("✗ {subject}: run setup_all_mcp_sessions.sql, also after a restore");
+        ensure!(said.len() == 7 && missing == [&expected], "{fault}: {said:#?}");
+        superuser.batch_execute("ROLLBACK").await?;
+    }
     Ok(())
 }
 
