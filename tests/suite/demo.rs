@@ -263,7 +263,8 @@ async fn check(superuser: &Client) -> Result<Vec<String>> {
 async fn check_of_the_set_up_finds_what_is_missing(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let superuser = database.superuser().await?;
-    superuser.simple_query(&script("setup_all_mcp_sessions.sql")?).await?;
+    let whole = script("setup_all_mcp_sessions.sql")?;
+    superuser.simple_query(&whole).await?;
     let index = |column: &str, change: &str| {
         format!(
             "DO $$ DECLARE index regclass; BEGIN
@@ -275,9 +276,29 @@ async fn check_of_the_set_up_finds_what_is_missing(world: &Shared) -> Result<()>
         )
     };
     let cleanup = "FUNCTION public.cleanup_expired_mcp_sessions()";
+    let finds = async |subject: &str, fault: &str| {
+        superuser.batch_execute(fault).await?;
+        let said = check(&superuser).await?;
+        let missing: Vec<_> = said.iter().filter(|line| !line.starts_with("✓ ")).collect();
+        let expected = format!("✗ {subject}: run setup_all_mcp_sessions.sql, also after a restore");
+        ensure!(said.len() == 7 && missing == [&expected], "{fault}: {said:#?}");
+        Ok(())
+    };
     for (subject, fault) in [
         ("table", "ALTER VIEW public.active_mcp_sessions RESET (security_invoker)".to_owned()),
         ("table", "DROP VIEW public.active_mcp_sessions".to_owned()),
+        ("row level security", "ALTER TABLE mcp.sessions DISABLE ROW LEVEL SECURITY".to_owned()),
+        ("row level security", "ALTER TABLE mcp.sessions NO FORCE ROW LEVEL SECURITY".to_owned()),
+        ("helper functions", "DROP FUNCTION public.verify_session_ownership(text)".to_owned()),
+        ("helper functions", format!("DROP {cleanup}")),
+        ("helper functions", format!("GRANT EXECUTE ON {cleanup} TO PUBLIC")),
+    ] {
+        finds(subject, &fault).await?;
+        superuser.simple_query(&whole).await?;
+        let said = check(&superuser).await?;
+        ensure!(said.iter().all(|line| line.starts_with("✓ ")), "after {fault} and a set-up: {said:#?}");
+    }
+    for (subject, fault) in [
         ("index on user_id", index("user_id", "DROP INDEX %s")),
         ("index on expires_at", index("expires_at", "DROP INDEX %s")),
         ("index on created_at", index("created_at", "DROP INDEX %s")),
@@ -285,18 +306,9 @@ async fn check_of_the_set_up_finds_what_is_missing(world: &Shared) -> Result<()>
             "index on user_id",
             index("user_id", "UPDATE pg_index SET indisvalid = false WHERE indexrelid = %2$s"),
         ),
-        ("row level security", "ALTER TABLE mcp.sessions DISABLE ROW LEVEL SECURITY".to_owned()),
-        ("row level security", "ALTER TABLE mcp.sessions NO FORCE ROW LEVEL SECURITY".to_owned()),
         ("row level security", "DROP POLICY own_sessions ON mcp.sessions".to_owned()),
-        ("helper functions", "DROP FUNCTION public.verify_session_ownership(text)".to_owned()),
-        ("helper functions", format!("DROP {cleanup}")),
-        ("helper functions", format!("GRANT EXECUTE ON {cleanup} TO PUBLIC")),
     ] {
-        superuser.batch_execute(&format!("BEGIN; {fault}")).await?;
-        let said = check(&superuser).await?;
-        let missing: Vec<_> = said.iter().filter(|line| !line.starts_with("✓ ")).collect();
-        let expected = format!("✗ {subject}: run setup_all_mcp_sessions.sql, also after a restore");
-        ensure!(said.len() == 7 && missing == [&expected], "{fault}: {said:#?}");
+        finds(subject, &format!("BEGIN; {fault}")).await?;
         superuser.batch_execute("ROLLBACK").await?;
     }
     Ok(())
