@@ -15,6 +15,7 @@ pub mod frontend;
 pub mod hygiene;
 pub mod idp;
 pub mod ledger;
+pub mod local_run;
 pub mod mcp;
 pub mod npm;
 pub mod oauth;

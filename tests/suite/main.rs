@@ -32,6 +32,7 @@ mod guide;
 mod hostile_provider;
 mod http_surface;
 mod hung_peers;
+mod image;
 mod lifecycle;
 mod make_run;
 mod mcp_calls;
@@ -53,6 +54,7 @@ mod registration;
 mod replicas;
 mod results;
 mod rounds;
+mod runners;
 mod security_table;
 mod server_key;
 mod settings;
@@ -102,6 +104,7 @@ const SUITES: &[fn(&Shared) -> Trials] = &[
     hostile_provider::tests,
     http_surface::tests,
     hung_peers::tests,
+    image::tests,
     lifecycle::tests,
     make_run::tests,
     mcp_calls::tests,
@@ -122,6 +125,7 @@ const SUITES: &[fn(&Shared) -> Trials] = &[
     replicas::tests,
     results::tests,
     rounds::tests,
+    runners::tests,
     server_key::tests,
     settings::tests,
     sign_in::tests,

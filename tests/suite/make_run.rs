@@ -1,131 +1,36 @@
-//! `make run`: what a newcomer types first. It is run as they run it, with the development build and elsewhere.
+//! `make run`: that it comes up as the README says, keeps what was done, ends whole, and says why it cannot.
 
-use std::fs::{File, Permissions, set_permissions};
+use std::collections::HashSet;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Uid, User, geteuid};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
-use tempfile::TempDir;
+use tests::browser::Browser;
 use tests::checkout;
-use tests::cluster::free_port;
+use tests::local_run::{self, Place};
 use tests::mcp::{Door, Era, McpClient};
-use tests::process::{Process, Program};
-use tests::wait::{wait_for, wait_until};
+use tokio_postgres::NoTls;
+use tokio_postgres::error::SqlState;
 
 use crate::world::{self, Shared, Trials};
-
-/// For a start, and for an end. What has to be built was built with the suite.
-const PATIENCE: Duration = Duration::from_secs(90);
 
 pub fn tests(world: &Shared) -> Trials {
     world::tests![world;
         make_run_brings_up_what_the_readme_calls,
+        make_run_is_for_this_machine_and_this_user_alone,
+        make_run_ends_whole_however_it_is_ended,
+        make_run_ends_when_something_in_it_does,
+        make_run_kills_what_does_not_end,
+        make_run_keeps_what_was_done,
         make_run_says_in_one_line_why_it_cannot,
+        make_run_says_what_does_not_answer,
+        make_psql_wants_a_database_that_runs,
     ]
-}
-
-/// A place for `make run`, with ports of its own.
-struct Place {
-    directory: TempDir,
-    port: u16,
-    idp_port: u16,
-    pg_port: u16,
-}
-
-impl Place {
-    fn new() -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("mcp-run-").tempdir()?;
-        // PostgreSQL runs as another user where this one is root.
-        set_permissions(directory.path(), Permissions::from_mode(0o711))?;
-        Ok(Self { directory, port: free_port()?, idp_port: free_port()?, pg_port: free_port()? })
-    }
-
-    fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
-    /// Starts it as a terminal does: the leader of a process group, which is what Ctrl-C reaches.
-    fn start(&self) -> Result<Running> {
-        let output = self.directory.path().join("output");
-        let file = File::create(&output)?;
-        let mut make = Program::new("make run", "make", Signal::SIGINT);
-        make.command()
-            .args(["--no-print-directory", "run"])
-            .current_dir(checkout::root())
-            .envs(
-                [("PORT", self.port), ("IDP_PORT", self.idp_port), ("PG_PORT", self.pg_port)]
-                    .map(|(name, port)| (name, port.to_string())),
-            )
-            // The suite may itself be run by make.
-            .env_remove("MAKELEVEL")
-            .env_remove("MAKEFLAGS")
-            .env("RUN_PROFILE", "dev")
-            .env("MCP_RUN_DIR", self.directory.path().join("run"))
-            .stdout(file.try_clone()?)
-            .stderr(file)
-            .process_group(0);
-        Ok(Running { process: make.spawn()?, output })
-    }
-
-    /// How one that cannot start explains itself: all that it says about it.
-    fn refusal(&self) -> Result<String> {
-        let running = self.start()?;
-        let status = running.process.wait(PATIENCE)?;
-        let output = running.output()?;
-        ensure!(!status.success(), "it started\n{output}");
-        let faults: Vec<_> =
-            output.lines().filter(|line| line.contains("rror") && !line.starts_with("make: ")).collect();
-        ensure!(faults.len() == 1 && output.lines().count() < 10, "{output}");
-        Ok(faults[0].to_owned())
-    }
-
-    /// Processes that have something of this place in their command line or hold one of its ports.
-    fn left(&self) -> Result<String> {
-        let find = Command::new("pgrep").args(["-af"]).arg(self.directory.path()).output()?;
-        let mut found = String::from_utf8(find.stdout)?;
-        for port in [self.port, self.idp_port, self.pg_port] {
-            if let Err(error) = TcpListener::bind(("127.0.0.1", port)) {
-                found.push_str(&format!("port {port}: {error}\n"));
-            }
-        }
-        Ok(found)
-    }
-}
-
-/// A started `make run`.
-struct Running {
-    process: Process,
-    output: std::path::PathBuf,
-}
-
-impl Running {
-    fn output(&self) -> Result<String> {
-        Ok(std::fs::read_to_string(&self.output)?)
-    }
-
-    /// Waits until it says that it is up, or fails with what it says instead.
-    async fn up(&self) -> Result<()> {
-        let said = wait_for("make run to be up", PATIENCE, || async {
-            let output = self.output()?;
-            let done = output.contains("mcp-sessions is up") || self.process.ended().is_some();
-            Ok(done.then_some(output))
-        });
-        let said = said.await.with_context(|| self.output().unwrap_or_default())?;
-        ensure!(said.contains("mcp-sessions is up"), "{said}");
-        Ok(())
-    }
-
-    /// Ctrl-C.
-    fn interrupt(&self) -> Result<()> {
-        killpg(self.process.pid(), Signal::SIGINT)?;
-        self.process.wait(PATIENCE)?;
-        Ok(())
-    }
 }
 
 /// The calls of the README, word for word but for the port; what they print, and the token they got.
@@ -137,9 +42,14 @@ fn readme_calls(place: &Place) -> Result<(Value, String)> {
         .find(|block| block.contains("/auth/init") && block.contains("add_note"))
         .context("the README signs nobody in")?
         .replace("127.0.0.1:8080", &format!("127.0.0.1:{}", place.port));
+    run_calls(place, &calls)
+}
+
+/// Two lines of shell and what they print: an answer, and the session they got it with.
+fn run_calls(place: &Place, calls: &str) -> Result<(Value, String)> {
     let output = Command::new("bash")
         .args(["-euc", &format!("{calls}\necho; echo \"$S\"")])
-        .current_dir(place.directory.path())
+        .current_dir(place.directory())
         .output()?;
     let printed = String::from_utf8(output.stdout)?;
     ensure!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
@@ -149,9 +59,13 @@ fn readme_calls(place: &Place) -> Result<(Value, String)> {
     Ok((serde_json::from_str(answer).with_context(|| printed.clone())?, token.to_owned()))
 }
 
+fn client(place: &Place, door: Door, token: &str) -> McpClient {
+    McpClient::new(&format!("{}/mcp/v1/", place.url()), Era::Legacy).with(door, token)
+}
+
 async fn notes(place: &Place, door: Door, token: &str) -> Result<Value> {
-    let client = McpClient::new(&format!("{}/mcp/v1/", place.url()), Era::Legacy).with(door, token);
-    Ok(client.call("list_notes", json!({})).await?.result()?["structuredContent"]["rows"].clone())
+    let answer = client(place, door, token).call("list_notes", json!({})).await?;
+    Ok(answer.result()?["structuredContent"]["rows"].clone())
 }
 
 async fn make_run_brings_up_what_the_readme_calls(_world: &Shared) -> Result<()> {
@@ -160,48 +74,354 @@ async fn make_run_brings_up_what_the_readme_calls(_world: &Shared) -> Result<()>
     running.up().await?;
     let (added, alice) = tokio::task::block_in_place(|| readme_calls(&place))?;
     ensure!(added["result"]["structuredContent"]["body"] == "hello", "{added}");
-    let bob = tests::browser::Browser::new().sign_in(&place.url(), "bob@example.com").await?.token;
+    let bob = Browser::new().sign_in(&place.url(), "bob@example.com").await?.token;
     for door in [Door::Header, Door::Bearer] {
         let (hers, his) = (notes(&place, door, &alice).await?, notes(&place, door, &bob).await?);
         ensure!(hers.as_array().is_some_and(|rows| rows.len() == 1 && rows[0]["body"] == "hello"), "{hers}");
         ensure!(his == json!([]), "{his}");
     }
+    // What it says itself can be typed as well.
+    let said = running.output()?;
+    let (_, said) = said.split_once("mcp-sessions is up. ").context(said.clone())?;
+    ensure!(said.starts_with(&format!("Open {}/auth/init in a browser", place.url())), "{said}");
+    let typed: Vec<_> = said.lines().filter(|line| line.starts_with("  ")).collect();
+    let (added, _) = tokio::task::block_in_place(|| run_calls(&place, &typed.join("\n")))?;
+    ensure!(added["result"]["structuredContent"]["body"] == "hello", "{added}");
     // A second one here has nothing to do.
     let refusal = tokio::task::block_in_place(|| place.refusal())?;
     ensure!(refusal.contains("already running"), "{refusal}");
 
     tokio::task::block_in_place(|| running.interrupt())?;
-    wait_until("everything to end", PATIENCE, || async { Ok(place.left()?.is_empty()) })
-        .await
-        .with_context(|| place.left().unwrap_or_default())?;
+    place.await_end().await?;
+    ensure!(place.read("log/postgresql.log")?.trim_end().ends_with("database system is shut down"));
+    Ok(())
+}
 
-    let again = place.start()?;
-    again.up().await?;
+async fn make_run_is_for_this_machine_and_this_user_alone(_world: &Shared) -> Result<()> {
+    let place = Place::new()?;
+    let running = place.start()?;
+    running.up().await?;
+
+    for (path, mode) in [
+        ("secrets", 0o600),
+        ("env", 0o600),
+        ("log", 0o700),
+        ("pg", 0o700),
+        ("pg/data", 0o700),
+        ("pg/server.key", 0o600),
+    ] {
+        let held = std::fs::metadata(place.kept(path))?.mode() & 0o777;
+        ensure!(held == mode, "{path} has mode {held:o}");
+    }
+    let server =
+        User::from_name("postgres")?.filter(|_| geteuid().is_root()).map_or(geteuid(), |user| user.uid);
+    for path in ["pg", "pg/data", "pg/server.key"] {
+        let owner = Uid::from_raw(std::fs::metadata(place.kept(path))?.uid());
+        ensure!(owner == server, "{path} belongs to {owner}");
+    }
+    ensure!(!place.kept("pg/password").exists(), "the superuser's password is left in a file");
+    ensure!(place.read("pg/server.key")?.trim_end().len() == 64);
+
+    let kept = place.read("secrets")?;
+    let secrets: Vec<_> =
+        kept.lines().map(|line| line.split_once('=').context("a name")).collect::<Result<_>>()?;
+    let [
+        ("ADMIN_PASSWORD", admin),
+        ("AUTH_PASSWORD", auth),
+        ("EXEC_PASSWORD", exec),
+        ("IDP_CLIENT_SECRET", client),
+    ] = secrets[..]
+    else {
+        anyhow::bail!("{:?}", secrets.iter().map(|(name, _)| name).collect::<Vec<_>>());
+    };
+    let values: HashSet<_> = [admin, auth, exec, client].into();
+    ensure!(
+        values.len() == 4 && values.iter().all(|value| value.len() == 48),
+        "a secret is short or stands twice"
+    );
+
+    let superuser = if geteuid().is_root() {
+        "postgres".to_owned()
+    } else {
+        User::from_uid(geteuid())?.context("me")?.name
+    };
+    let (port, idp_port, pg_port, url) = (place.port, place.idp_port, place.pg_port, place.url());
+    let database_url = format!("postgres://mcp_frontend_auth:{auth}@127.0.0.1:{pg_port}/mcp");
+    let exec_url = format!("postgres://mcp_frontend_exec:{exec}@127.0.0.1:{pg_port}/mcp");
+    let expected = format!(
+        "DATABASE_URL={database_url}\nMCP_EXEC_DATABASE_URL={exec_url}\n\
+         ADMIN_DATABASE_URL=postgres://{superuser}:{admin}@127.0.0.1:{pg_port}/mcp\nMCP_PUBLIC_URL={url}\nPGBIN={}\n",
+        checkout::postgres_bin()?.display()
+    );
+    ensure!(place.read("env")? == expected, "{}", place.read("env")?);
+
+    // Each process knows its own settings and no secret besides.
+    let own = |pid| -> Result<Vec<String>> {
+        let of_the_suite = ["MCP_RUN_DIR=", "MCP_TEST_"];
+        let prefixes = ["MCP_", "OIDC_", "WORKOS_", "DATABASE_", "ADMIN_"];
+        let mut settings = local_run::environment(pid)?;
+        ensure!(!settings.iter().any(|setting| setting.contains(admin)), "the superuser's password");
+        settings.retain(|setting| {
+            (prefixes.iter().any(|prefix| setting.starts_with(prefix))
+                || values.iter().any(|it| setting.contains(it)))
+                && !of_the_suite.iter().any(|prefix| setting.starts_with(prefix))
+        });
+        Ok(settings)
+    };
+    ensure!(
+        own(running.child("mcp-frontend")?)?
+            == [
+                format!("DATABASE_URL={database_url}"),
+                format!("MCP_BIND=127.0.0.1:{port}"),
+                format!("MCP_EXEC_DATABASE_URL={exec_url}"),
+                "MCP_IDP=oidc".to_owned(),
+                format!("MCP_PUBLIC_URL={url}"),
+                "OIDC_CLIENT_ID=mcp-frontend".to_owned(),
+                format!("OIDC_CLIENT_SECRET={client}"),
+                format!("OIDC_ISSUER=http://127.0.0.1:{idp_port}"),
+            ],
+        "the frontend has other settings"
+    );
+    ensure!(
+        own(running.child("mcp-dev-idp")?)?
+            == [
+                format!("MCP_DEV_IDP_BIND=127.0.0.1:{idp_port}"),
+                "MCP_DEV_IDP_CLIENT_ID=mcp-frontend".to_owned(),
+                format!("MCP_DEV_IDP_CLIENT_SECRET={client}"),
+                format!("MCP_DEV_IDP_REDIRECT_URIS={url}/auth/callback"),
+            ],
+        "the provider has other settings"
+    );
+    ensure!(own(running.child("postgres")?)?.is_empty(), "PostgreSQL has settings of others");
+
+    let listeners = local_run::listeners(&[port, idp_port, pg_port])?;
+    ensure!(listeners.len() == 3 && listeners.iter().all(|it| it.starts_with("0100007F:")), "{listeners:?}");
+    for directory in ["/tmp", "/var/run/postgresql"] {
+        let socket = std::path::Path::new(directory).join(format!(".s.PGSQL.{pg_port}"));
+        ensure!(!socket.exists(), "{} is there", socket.display());
+    }
+    // Nobody comes in without the password.
+    for (login, password) in
+        [(superuser.as_str(), auth), ("mcp_frontend_auth", exec), ("mcp_frontend_exec", auth)]
+    {
+        let mut config = tokio_postgres::Config::new();
+        config.host("127.0.0.1").port(pg_port).user(login).dbname("mcp").password(password);
+        let refused = config.connect(NoTls).await.err().with_context(|| format!("{login} is let in"))?;
+        ensure!(refused.code() == Some(&SqlState::INVALID_PASSWORD), "{login}: {refused}");
+    }
+    for log in ["initdb", "postgresql", "mcp-dev-idp", "mcp-frontend"] {
+        let log = place.read(&format!("log/{log}.log"))?;
+        ensure!(!values.iter().any(|secret| log.contains(secret)), "a secret stands in a log");
+    }
+    Ok(())
+}
+
+async fn make_run_ends_whole_however_it_is_ended(_world: &Shared) -> Result<()> {
+    let place = Place::new()?;
+    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT] {
+        let running = place.start()?;
+        running.up().await?;
+        kill(running.script()?, signal)?;
+        ensure!(tokio::task::block_in_place(|| running.ends_well())?, "{signal}: {}", running.output()?);
+        // It waited for each of them.
+        ensure!(place.left()?.is_empty(), "{}", place.left()?);
+        ensure!(place.read("log/postgresql.log")?.trim_end().ends_with("database system is shut down"));
+    }
+
+    let running = place.start()?;
+    running.up().await?;
+    tokio::task::block_in_place(|| running.kill())?;
+    place.await_end().await?;
+
+    let running = place.start()?;
+    running.up().await?;
+    kill(running.script()?, Signal::SIGKILL)?;
+    place.await_end().await
+}
+
+async fn make_run_ends_when_something_in_it_does(_world: &Shared) -> Result<()> {
+    let place = Place::new()?;
+    for (name, what) in [
+        ("mcp-frontend", "mcp-frontend stopped: "),
+        ("mcp-dev-idp", "mcp-dev-idp stopped: "),
+        ("postgres", "postgresql stopped: "),
+    ] {
+        let running = place.start()?;
+        running.up().await?;
+        kill(running.child(name)?, Signal::SIGKILL)?;
+        let said = tokio::task::block_in_place(|| running.refusal())?;
+        ensure!(said.starts_with(&format!("error: {what}")), "{said}");
+        ensure!(
+            said.ends_with(&format!("(see .run/log/{}.log)", what.split(' ').next().unwrap_or_default())),
+            "{said}"
+        );
+        place.await_end().await?;
+    }
+    Ok(())
+}
+
+async fn make_run_kills_what_does_not_end(_world: &Shared) -> Result<()> {
+    let place = Place::new()?;
+    let running = place.start()?;
+    running.up().await?;
+    kill(running.child("mcp-dev-idp")?, Signal::SIGSTOP)?;
+    tokio::task::block_in_place(|| running.interrupt())?;
+    ensure!(place.left()?.is_empty(), "{}", place.left()?);
+    Ok(())
+}
+
+async fn make_run_keeps_what_was_done(_world: &Shared) -> Result<()> {
+    let place = Place::new()?;
+    // What a first start leaves that was ended too early.
+    for directory in ["pg/data.new/base", "log"] {
+        std::fs::create_dir_all(place.kept(directory))?;
+    }
+    let running = place.start()?;
+    running.up().await?;
+    let (_, alice) = tokio::task::block_in_place(|| readme_calls(&place))?;
+    let secrets = place.read("secrets")?;
+    tokio::task::block_in_place(|| running.interrupt())?;
+
+    let running = place.start()?;
+    running.up().await?;
     let hers = notes(&place, Door::Bearer, &alice).await?;
     ensure!(hers[0]["body"] == "hello", "{hers}");
-    tokio::task::block_in_place(|| again.interrupt())
+    ensure!(place.read("secrets")? == secrets, "the secrets are others");
+    ensure!(!running.output()?.contains("making a database"), "{}", running.output()?);
+    ensure!(
+        place.read("log/mcp-frontend.log.old")?.contains("listening"),
+        "the log of the run before is gone"
+    );
+    tokio::task::block_in_place(|| running.interrupt())?;
+
+    // Another extension than the database was made with.
+    std::fs::write(place.kept("pg/extension"), "of another version\n")?;
+    let running = place.start()?;
+    running.up().await?;
+    let said = running.output()?;
+    let (_, kept) = said.split_once("the one until now is kept as ").context(said.clone())?;
+    let kept = kept.lines().next().unwrap_or_default();
+    ensure!(
+        client(&place, Door::Bearer, &alice).call("list_notes", json!({})).await?.status
+            == StatusCode::UNAUTHORIZED
+    );
+    let read = tokio::task::block_in_place(|| {
+        place.psql(&format!("\\pset format unaligned\n\\pset tuples_only\nSELECT count(*) FROM public.notes;\n\\c {kept}\nSELECT body FROM public.notes;\n"))
+    })?;
+    let read = String::from_utf8(read.stdout)?;
+    ensure!(
+        kept.starts_with("mcp_until_20") && read.contains("\n0\n") && read.ends_with("\nhello\n"),
+        "{kept}: {read}"
+    );
+    tokio::task::block_in_place(|| running.interrupt())?;
+
+    // Only once.
+    let running = place.start()?;
+    running.up().await?;
+    ensure!(!running.output()?.contains("the extension has changed"), "{}", running.output()?);
+    Ok(())
 }
 
 async fn make_run_says_in_one_line_why_it_cannot(_world: &Shared) -> Result<()> {
+    let place = Place::new()?;
     tokio::task::block_in_place(|| {
-        let place = Place::new()?;
-        let taken = TcpListener::bind(("127.0.0.1", place.port))?;
-        let refusal = place.refusal()?;
-        ensure!(refusal.contains(&format!("port {} is in use", place.port)), "{refusal}");
-        drop(taken);
+        for (variable, port) in
+            [("PORT", place.port), ("IDP_PORT", place.idp_port), ("PG_PORT", place.pg_port)]
+        {
+            let taken = TcpListener::bind(("127.0.0.1", port))?;
+            let refusal = place.refusal()?;
+            let process = std::process::id();
+            let by = |name: &str| name.contains(&format!("(process {process})"));
+            ensure!(
+                refusal.starts_with(&format!("error: port {port} is in use by ")) && by(&refusal),
+                "{refusal}"
+            );
+            let instead = port + 1000;
+            ensure!(
+                refusal.ends_with(&format!("; stop that, or choose another: make run {variable}={instead}")),
+                "{refusal}"
+            );
+            drop(taken);
+            for wrong in ["0", "08080", "http", "64536", "100000", "80 80", "-1"] {
+                let refusal = place.refusal_with(&[(variable, wrong)])?;
+                ensure!(
+                    refusal == format!("error: {variable}={wrong} is not a port number up to 64535"),
+                    "{refusal}"
+                );
+            }
+        }
+        ensure!(
+            place.refusal_with(&[("PG_MAJOR", "9")])?
+                == "error: PG_MAJOR=9 is not supported; use one of: 15 16 17 18"
+        );
 
-        let data = place.directory.path().join("run/pg/data");
+        let data = place.kept("pg/data");
         std::fs::create_dir_all(&data)?;
         let refusal = place.refusal()?;
-        ensure!(refusal.contains("is not a PostgreSQL data directory"), "{refusal}");
+        ensure!(refusal.contains("is not a PostgreSQL data directory; move .run/pg away"), "{refusal}");
         std::fs::write(data.join("PG_VERSION"), "9.6\n")?;
         let refusal = place.refusal()?;
-        ensure!(refusal.contains("was made by PostgreSQL 9.6"), "{refusal}");
+        ensure!(refusal.contains("was made by PostgreSQL 9.6, this is "), "{refusal}");
+        ensure!(
+            refusal.ends_with("; make run PG_MAJOR=9.6, or move .run/pg away to start afresh"),
+            "{refusal}"
+        );
         let version = checkout::postgres_bin()?;
         let major = version.ancestors().nth(1).and_then(|path| path.file_name()).context("no version")?;
         std::fs::write(data.join("PG_VERSION"), format!("{}\n", major.display()))?;
         let refusal = place.refusal()?;
-        ensure!(refusal.contains("is broken") && refusal.contains("start afresh"), "{refusal}");
+        ensure!(refusal.contains("is broken: ") && refusal.contains("start afresh"), "{refusal}");
+        std::fs::remove_dir_all(data)?;
+        anyhow::Ok(())
+    })?;
+
+    // What only the server itself minds, and then what only the set-up minds.
+    let running = place.start()?;
+    running.up().await?;
+    let changed = tokio::task::block_in_place(|| {
+        place.psql("ALTER FUNCTION public.list_notes() RENAME TO notes_listed;\nCREATE FUNCTION public.list_notes() RETURNS int LANGUAGE sql AS 'SELECT 1';\n")
+    })?;
+    ensure!(changed.status.success(), "{}", String::from_utf8_lossy(&changed.stderr));
+    tokio::task::block_in_place(|| {
+        running.interrupt()?;
+        let refusal = place.refusal()?;
+        let reason = "error: could not set up the database: cannot change return type of existing function";
+        ensure!(refusal == reason, "{refusal}");
+
+        let settings = place.kept("pg/data/postgresql.auto.conf");
+        std::fs::write(settings, "wal_level = minimal\n")?;
+        let refusal = place.refusal()?;
+        ensure!(refusal.starts_with("error: postgresql did not start: WAL "), "{refusal}");
+        ensure!(refusal.ends_with(" (see .run/log/postgresql.log)"), "{refusal}");
+
         Ok(())
     })
+}
+
+async fn make_run_says_what_does_not_answer(_world: &Shared) -> Result<()> {
+    let mut place = Place::new()?;
+    place.programs = Some(local_run::program(place.directory(), "curl", "exit 22")?);
+    let refusal = tokio::task::block_in_place(|| place.refusal())?;
+    ensure!(refusal.starts_with("error: mcp-dev-idp does not answer: "), "{refusal}");
+    place.await_end().await
+}
+
+async fn make_psql_wants_a_database_that_runs(_world: &Shared) -> Result<()> {
+    let place = Place::new()?;
+    let refused = |because: &str| {
+        let output = tokio::task::block_in_place(|| place.psql("SELECT 1;\n"))?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(!output.status.success() && output.stdout.is_empty(), "{said}");
+        ensure!(said.lines().next() == Some(because), "{said}");
+        anyhow::Ok(())
+    };
+    refused("error: there is no database yet: start it with `make run`")?;
+    let running = place.start()?;
+    running.up().await?;
+    let question =
+        "SELECT current_database() || ' ' || rolsuper FROM pg_roles WHERE rolname = current_user;\n";
+    let output = tokio::task::block_in_place(|| place.psql(question))?;
+    ensure!(String::from_utf8_lossy(&output.stdout).contains(" mcp true"), "{output:?}");
+    tokio::task::block_in_place(|| running.interrupt())?;
+    refused("error: the database is not running: start it with `make run`")
 }

@@ -1,0 +1,270 @@
+//! `make run` in a place of its own: what a newcomer types first, run as they run it, with the development build.
+
+use std::ffi::OsStr;
+use std::fs::{File, Permissions, set_permissions};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::checkout;
+use crate::cluster::free_port;
+use crate::process::{Process, Program};
+use crate::wait::{wait_for, wait_until};
+
+/// For a start, and for an end. What has to be built was built with the suite.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A directory and ports for `make run`.
+#[derive(Debug)]
+pub struct Place {
+    directory: TempDir,
+    /// Of the frontend.
+    pub port: u16,
+    /// Of the development identity provider.
+    pub idp_port: u16,
+    /// Of PostgreSQL.
+    pub pg_port: u16,
+    /// Stands before all other directories of programs, where a test has programs of its own.
+    pub programs: Option<PathBuf>,
+}
+
+impl Place {
+    /// A place that nobody has run anything in.
+    pub fn new() -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("mcp-run-").tempdir()?;
+        // PostgreSQL runs as another user where this one is root.
+        set_permissions(directory.path(), Permissions::from_mode(0o711))?;
+        let (port, idp_port, pg_port) = (free_port()?, free_port()?, free_port()?);
+        Ok(Self { directory, port, idp_port, pg_port, programs: None })
+    }
+
+    /// A directory for whatever a test wants; `make run` keeps what it keeps in `run` below it.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// What `make run` keeps, by its path below `.run`.
+    pub fn kept(&self, path: &str) -> PathBuf {
+        self.directory().join("run").join(path)
+    }
+
+    /// The same, read.
+    pub fn read(&self, path: &str) -> Result<String> {
+        std::fs::read_to_string(self.kept(path)).with_context(|| path.to_owned())
+    }
+
+    /// Where the frontend is.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    fn set_environment(&self, command: &mut Command) -> Result<()> {
+        command
+            .current_dir(checkout::root())
+            .envs(
+                [("PORT", self.port), ("IDP_PORT", self.idp_port), ("PG_PORT", self.pg_port)]
+                    .map(|(name, port)| (name, port.to_string())),
+            )
+            // The suite may itself be run by make.
+            .env_remove("MAKELEVEL")
+            .env_remove("MAKEFLAGS")
+            .env("RUN_PROFILE", "dev")
+            .env("MCP_RUN_DIR", self.kept(""));
+        if let Some(programs) = &self.programs {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let path = std::iter::once(programs.clone()).chain(std::env::split_paths(&path));
+            command.env("PATH", std::env::join_paths(path)?);
+        }
+        Ok(())
+    }
+
+    /// Starts it as a terminal does: the leader of a process group, which is what Ctrl-C reaches.
+    pub fn start(&self) -> Result<Running> {
+        self.start_with(&[])
+    }
+
+    fn start_with(&self, settings: &[(&str, &str)]) -> Result<Running> {
+        let output = self.directory().join("output");
+        let file = File::create(&output)?;
+        let mut make = Program::new("make run", "make", Signal::SIGINT);
+        self.set_environment(make.command())?;
+        make.command()
+            .args(["--no-print-directory", "run"])
+            .envs(settings.iter().copied())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .process_group(0);
+        Ok(Running { process: make.spawn()?, output })
+    }
+
+    /// How one that cannot start explains itself: all that it says about it.
+    pub fn refusal(&self) -> Result<String> {
+        self.refusal_with(&[])
+    }
+
+    /// The same with further settings.
+    pub fn refusal_with(&self, settings: &[(&str, &str)]) -> Result<String> {
+        let running = self.start_with(settings)?;
+        let refusal = running.refusal()?;
+        let output = running.output()?;
+        ensure!(output.lines().count() < 10, "{output}");
+        Ok(refusal)
+    }
+
+    /// `make psql`, with `input` to read.
+    pub fn psql(&self, input: &str) -> Result<Output> {
+        let typed = self.directory().join("input");
+        std::fs::write(&typed, input)?;
+        let mut make = Command::new("make");
+        self.set_environment(&mut make)?;
+        Ok(make.args(["--no-print-directory", "psql"]).stdin(File::open(&typed)?).output()?)
+    }
+
+    /// Processes that have something of this place in their command line or hold one of its ports.
+    pub fn left(&self) -> Result<String> {
+        let find = Command::new("pgrep").args(["-af"]).arg(self.directory()).output()?;
+        let mut found = String::from_utf8(find.stdout)?;
+        for port in [self.port, self.idp_port, self.pg_port] {
+            if let Err(error) = TcpListener::bind(("127.0.0.1", port)) {
+                found.push_str(&format!("port {port}: {error}\n"));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Waits until nothing that was started here is left.
+    pub async fn await_end(&self) -> Result<()> {
+        wait_until("everything to end", PATIENCE, || async { Ok(self.left()?.is_empty()) })
+            .await
+            .with_context(|| self.left().unwrap_or_default())
+    }
+}
+
+/// A started `make run`.
+#[derive(Debug)]
+pub struct Running {
+    process: Process,
+    output: PathBuf,
+}
+
+impl Running {
+    /// What it has said so far.
+    pub fn output(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(&self.output)?)
+    }
+
+    /// Waits until it says that it is up, or fails with what it says instead.
+    pub async fn up(&self) -> Result<()> {
+        let said = wait_for("make run to be up", PATIENCE, || async {
+            let output = self.output()?;
+            let done = output.contains("mcp-sessions is up") || self.process.ended().is_some();
+            Ok(done.then_some(output))
+        });
+        let said = said.await.with_context(|| self.output().unwrap_or_default())?;
+        ensure!(said.contains("mcp-sessions is up"), "{said}");
+        Ok(())
+    }
+
+    /// Ctrl-C, and waits for the end.
+    pub fn interrupt(&self) -> Result<()> {
+        killpg(self.process.pid(), Signal::SIGINT)?;
+        self.process.wait(PATIENCE)?;
+        Ok(())
+    }
+
+    /// The one line in which it says why it ended; that it cannot go on is no success.
+    pub fn refusal(&self) -> Result<String> {
+        let status = self.process.wait(PATIENCE)?;
+        let output = self.output()?;
+        ensure!(!status.success(), "it ended as if all were well\n{output}");
+        let own = |line: &&str| line.starts_with("error: ");
+        let others = |line: &&str| line.contains("rror") && !line.starts_with("make: ") && !own(line);
+        let faults: Vec<_> = output.lines().filter(own).collect();
+        ensure!(faults.len() == 1 && output.lines().filter(others).count() == 0, "{output}");
+        Ok(faults[0].to_owned())
+    }
+
+    /// The script that make runs.
+    pub fn script(&self) -> Result<Pid> {
+        let found = children(self.process.pid())?;
+        ensure!(found.len() == 1, "{found:?}");
+        Ok(found[0])
+    }
+
+    /// One of the processes that the script keeps up, by what is in its command line.
+    pub fn child(&self, name: &str) -> Result<Pid> {
+        let of_that_name = |pid: &Pid| {
+            process_file(*pid, "cmdline").is_ok_and(|line| String::from_utf8_lossy(&line).contains(name))
+        };
+        children(self.script()?)?
+            .into_iter()
+            .find(of_that_name)
+            .with_context(|| format!("there is no {name}"))
+    }
+
+    /// SIGKILL to make itself, as whoever loses patience sends it.
+    pub fn kill(&self) -> Result<()> {
+        kill(self.process.pid(), Signal::SIGKILL)?;
+        self.process.wait(PATIENCE)?;
+        Ok(())
+    }
+
+    /// Waits for the end, and tells whether it was a success.
+    pub fn ends_well(&self) -> Result<bool> {
+        Ok(self.process.wait(PATIENCE)?.success())
+    }
+}
+
+fn children(of: Pid) -> Result<Vec<Pid>> {
+    let output = Command::new("pgrep").args(["-P", &of.to_string()]).output()?;
+    String::from_utf8(output.stdout)?.lines().map(|line| Ok(Pid::from_raw(line.parse()?))).collect()
+}
+
+fn process_file(pid: Pid, name: &str) -> Result<Vec<u8>> {
+    Ok(std::fs::read(format!("/proc/{pid}/{name}"))?)
+}
+
+/// The environment a process was started with, `NAME=value` each, sorted.
+pub fn environment(pid: Pid) -> Result<Vec<String>> {
+    let environment = String::from_utf8(process_file(pid, "environ")?)?;
+    let mut settings: Vec<_> =
+        environment.split('\0').filter(|setting| !setting.is_empty()).map(str::to_owned).collect();
+    settings.sort();
+    Ok(settings)
+}
+
+/// The addresses that something listens at on one of `ports`, as the kernel writes them; sorted.
+pub fn listeners(ports: &[u16]) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for family in ["tcp", "tcp6"] {
+        let table = std::fs::read_to_string(format!("/proc/net/{family}")).unwrap_or_default();
+        for row in table.lines().skip(1) {
+            let columns: Vec<_> = row.split_whitespace().collect();
+            let listening = columns.get(3) == Some(&"0A");
+            let of_ours = ports.iter().any(|port| columns[1].ends_with(&format!(":{port:04X}")));
+            if listening && of_ours {
+                found.push(columns[1].to_owned());
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// A directory in which `name` is a program that does what `script` says.
+pub fn program(place: &Path, name: impl AsRef<OsStr>, script: &str) -> Result<PathBuf> {
+    let directory = place.join("programs");
+    std::fs::create_dir_all(&directory)?;
+    let program = directory.join(name.as_ref());
+    std::fs::write(&program, format!("#!/bin/sh\n{script}\n"))?;
+    set_permissions(&program, Permissions::from_mode(0o755))?;
+    Ok(directory)
+}
