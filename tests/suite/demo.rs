@@ -151,12 +151,11 @@ async fn what_the_demo_made(superuser: &Client) -> Result<()> {
                             obj_description(p.oid, 'pg_proc') IS NOT NULL
                        FROM pg_proc AS p WHERE p.pronamespace = 'public'::regnamespace
                         AND p.proname IN ('add_note', 'list_notes', 'search_notes') ORDER BY 1";
-    for (row, name) in
-        superuser.query(functions, &[]).await?.iter().zip(["add_note", "list_notes", "search_notes"])
-    {
-        let found: (String, String, bool, bool) = (row.get(0), row.get(1), row.get(2), row.get(3));
-        assert_eq!(found, (name.to_owned(), "notes_owner".to_owned(), false, true));
-    }
+    let rows = superuser.query(functions, &[]).await?;
+    let found: Vec<(String, String, bool, bool)> =
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect();
+    let expected = ["add_note", "list_notes", "search_notes"];
+    assert_eq!(found, expected.map(|name| (name.to_owned(), "notes_owner".to_owned(), false, true)));
     let table = "SELECT c.relowner::regrole::text, pg_get_indexdef(to_regclass('public.notes_owner_created_at_idx')) LIKE '%(owner, created_at)',
                         EXISTS (SELECT FROM pg_namespace AS n CROSS JOIN LATERAL aclexplode(n.nspacl) AS a
                                  WHERE n.nspname = 'public' AND a.grantee = 'mcp_user'::regrole AND a.privilege_type = 'USAGE')
