@@ -9,7 +9,8 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 use tests::checkout;
 use tests::cluster::{free_port, give_to_postgres};
@@ -27,6 +28,7 @@ pub fn tests(world: &Shared) -> Trials {
     world::tests![world;
         image_makes_the_database_once,
         image_names_the_passwords_that_are_missing,
+        image_makes_nothing_of_a_set_up_that_fails,
         image_takes_its_database_and_key_from_the_settings,
     ]
 }
@@ -49,7 +51,13 @@ impl Container {
         for password in &passwords {
             ledger::record("database password", password);
         }
-        Ok(Self { volume, port: free_port()?, passwords })
+        let container = Self { volume, port: free_port()?, passwords };
+        // Copies: not everybody can enter the checkout.
+        for (name, file) in [("docker-postgres", "scripts/docker-postgres"), ("logins.sql", "sql/logins.sql")]
+        {
+            std::fs::copy(checkout::root().join(file), container.path(name))?;
+        }
+        Ok(container)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -59,26 +67,23 @@ impl Container {
     /// The image's entry point with `passwords` in the environment, and nothing else but `settings`.
     fn program(&self, passwords: &[&str], settings: &[(&str, &str)]) -> Result<Program> {
         let bin = checkout::postgres_bin()?;
-        let script = checkout::root().join("scripts/docker-postgres");
         let mut program = Program::as_postgres("docker-postgres", "bash", Signal::SIGINT);
         program
             .command()
             .env_clear()
             .env("PATH", format!("{}:/usr/bin:/bin", bin.display()))
-            .env("LANG", "C.UTF-8")
+            .env("LANG", "C")
             .env("MCP_VOLUME", self.volume.path())
             .env("MCP_LOGINS_SQL", self.path("logins.sql"))
             .current_dir(self.volume.path())
             .stdin(Stdio::null())
             .envs(PASSWORDS.into_iter().zip(&self.passwords).filter(|(name, _)| passwords.contains(name)))
             .envs(settings.iter().copied())
-            // On its standard input: not everybody can enter the checkout.
-            .args(["-c", &std::fs::read_to_string(script)?, "docker-postgres"])
+            .arg(self.path("docker-postgres"))
             .args(["-p", &self.port.to_string()])
             .arg("-c")
             .arg(format!("unix_socket_directories={}", self.volume.path().display()))
             .args(["-c", "listen_addresses=127.0.0.1"]);
-        std::fs::copy(checkout::root().join("sql/logins.sql"), self.path("logins.sql"))?;
         Ok(program)
     }
 
@@ -122,6 +127,14 @@ impl Container {
     }
 }
 
+impl Container {
+    /// Has the first start do `more` when it has made the logins.
+    fn add_to_set_up(&self, more: &str) -> Result<()> {
+        let logins = std::fs::read_to_string(self.path("logins.sql"))?;
+        Ok(std::fs::write(self.path("logins.sql"), logins + more)?)
+    }
+}
+
 async fn setting(client: &Client, name: &str) -> Result<String> {
     Ok(client.query_one("SELECT current_setting($1)", &[&name]).await?.get(0))
 }
@@ -132,8 +145,13 @@ async fn image_makes_the_database_once(_world: &Shared) -> Result<()> {
     std::fs::create_dir_all(container.path("data.new/base"))?;
     give_to_postgres(&container.path("data.new"))?;
     give_to_postgres(&container.path("data.new/base"))?;
+    container.add_to_set_up(
+        "CREATE TABLE public.seen AS SELECT current_setting('listen_addresses') AS listens;\n",
+    )?;
     let process = container.start(&PASSWORDS, &[])?;
     let superuser = container.superuser(&process, "mcp").await?;
+    let listened: String = superuser.query_one("SELECT listens FROM public.seen", &[]).await?.get(0);
+    ensure!(listened.is_empty(), "others could come in while the logins were made, at {listened}");
 
     let version = "SELECT extversion FROM pg_extension WHERE extname = 'mcp_sessions'";
     ensure!(superuser.query_opt(version, &[]).await?.is_some(), "there is no extension");
@@ -204,6 +222,30 @@ async fn image_names_the_passwords_that_are_missing(_world: &Shared) -> Result<(
         }
         Ok(())
     })
+}
+
+async fn image_makes_nothing_of_a_set_up_that_fails(_world: &Shared) -> Result<()> {
+    let container = Container::new()?;
+    container.add_to_set_up("SELECT 1 / 0;\nSELECT 'still going';\n")?;
+    let process = container.start(&PASSWORDS, &[])?;
+    let status = tokio::task::block_in_place(|| process.wait(START))?;
+    let log = std::fs::read_to_string(container.path("log"))?;
+    ensure!(
+        !status.success() && log.contains("division by zero") && !log.contains("still going"),
+        "{status}: {log}"
+    );
+    ensure!(!container.path("data").exists(), "what is half made passes for the database");
+    std::fs::copy(checkout::root().join("sql/logins.sql"), container.path("logins.sql"))?;
+    // The server of the first start went with its container.
+    let left = std::fs::read_to_string(container.path("data.new/postmaster.pid"))?;
+    kill(Pid::from_raw(left.lines().next().context("a process id")?.parse()?), Signal::SIGQUIT)?;
+    wait_for("the server to be gone", START, || async {
+        Ok((!container.path("data.new/postmaster.pid").exists()).then_some(()))
+    })
+    .await?;
+    let process = container.start(&PASSWORDS, &[])?;
+    container.superuser(&process, "mcp").await?;
+    Ok(())
 }
 
 async fn image_takes_its_database_and_key_from_the_settings(_world: &Shared) -> Result<()> {
