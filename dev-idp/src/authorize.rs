@@ -155,92 +155,175 @@ mod tests {
 
     const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
-    fn complete() -> Vec<(&'static str, &'static str)> {
-        vec![
-            ("client_id", "client"),
-            ("redirect_uri", REDIRECT_URI),
-            ("response_type", "code"),
-            ("scope", "openid email"),
-            ("state", "opaque&state"),
-            ("code_challenge", CHALLENGE),
-            ("code_challenge_method", "S256"),
-            ("login_hint", "alice@example.com"),
-        ]
-    }
+    const COMPLETE: [(&str, &str); 9] = [
+        ("client_id", "client"),
+        ("redirect_uri", REDIRECT_URI),
+        ("response_type", "code"),
+        ("scope", "openid email"),
+        ("state", "opaque&state"),
+        ("nonce", "once"),
+        ("code_challenge", CHALLENGE),
+        ("code_challenge_method", "S256"),
+        ("login_hint", "alice@example.com"),
+    ];
 
-    /// The answer to a complete request in which one parameter has another value, or none.
-    fn answer(name: &str, value: Option<&str>) -> Answer {
+    /// The answer to a complete request in which these parameters have other values; an empty one is absent.
+    fn answer_of(provider: &Provider, others: &[(&str, &str)]) -> Answer {
+        let kept = COMPLETE.iter().filter(|(name, _)| others.iter().all(|(other, _)| other != name));
         let mut query = form_urlencoded::Serializer::new(String::new());
-        for (key, kept) in complete() {
-            if key != name {
-                query.append_pair(key, kept);
-            }
-        }
-        if let Some(value) = value {
-            query.append_pair(name, value);
-        }
-        authorize(&provider(), query.finish().as_bytes(), Instant::now())
+        query.extend_pairs(kept).extend_pairs(others);
+        authorize(provider, query.finish().as_bytes(), Instant::now())
     }
 
-    fn returned(answer: Answer, name: &str) -> Option<String> {
-        let Answer::Redirect(url) = answer else { panic!("expected a redirect, got {answer:?}") };
-        assert!(url.as_str().starts_with(REDIRECT_URI));
-        let parameter = |wanted: &str| {
-            url.query_pairs().find(|(key, _)| key == wanted).map(|(_, value)| value.into_owned())
-        };
-        assert_eq!(parameter("iss").as_deref(), Some("http://127.0.0.1:8090"));
-        parameter(name)
+    fn answer(others: &[(&str, &str)]) -> Answer {
+        answer_of(&provider(), others)
+    }
+
+    /// What the browser brings back to the client.
+    fn returned(answer: Answer) -> Vec<(String, String)> {
+        let Answer::Redirect(mut url) = answer else { panic!("expected a redirect, got {answer:?}") };
+        let pairs = url.query_pairs().into_owned().collect();
+        url.set_query(None);
+        assert_eq!(url.as_str(), REDIRECT_URI);
+        pairs
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn fault(error: &str, description: &str) -> Vec<(String, String)> {
+        pairs(&[
+            ("error", error),
+            ("error_description", description),
+            ("state", "opaque&state"),
+            ("iss", "http://127.0.0.1:8090"),
+        ])
     }
 
     #[test]
     fn a_hint_signs_in_without_a_page() {
-        assert_eq!(returned(answer("", None), "code").expect("a code").len(), 43);
-        assert_eq!(returned(answer("", None), "state").as_deref(), Some("opaque&state"));
+        let (provider, now) = (provider(), Instant::now());
+        for prompt in ["", "none", "consent"] {
+            let returned = returned(answer_of(&provider, &[("prompt", prompt)]));
+            let code = returned[0].1.clone();
+            assert_eq!(
+                returned,
+                pairs(&[("code", &code), ("state", "opaque&state"), ("iss", "http://127.0.0.1:8090")])
+            );
+            let grant = Grant {
+                user: User::with_email("alice@example.com").expect("an address"),
+                redirect_uri: REDIRECT_URI.to_owned(),
+                code_challenge: CHALLENGE.to_owned(),
+                nonce: Some("once".to_owned()),
+                scopes: Scopes::parse("openid email"),
+            };
+            assert_eq!(provider.grants().spend_code(&code, now), Some(grant), "{prompt}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_left_out_is_not_missed() {
+        let (provider, now) = (provider(), Instant::now());
+        let others = [("state", ""), ("nonce", ""), ("response_mode", "query")];
+        let returned = returned(answer_of(&provider, &others));
+        let code = returned[0].1.clone();
+        assert_eq!(returned, pairs(&[("code", &code), ("iss", "http://127.0.0.1:8090")]));
+        assert_eq!(provider.grants().spend_code(&code, now).expect("the grant").nonce, None);
     }
 
     #[test]
     fn nobody_is_sent_to_an_address_that_is_not_registered() {
-        for (name, value) in [
-            ("client_id", None),
-            ("client_id", Some("other")),
-            ("redirect_uri", None),
-            ("redirect_uri", Some("http://127.0.0.1:8080/auth/callback/")),
-            ("redirect_uri", Some("http://127.0.0.1:8080/auth/callback?x=1")),
-            ("redirect_uri", Some("https://evil.example/")),
+        for (name, value, why) in [
+            ("client_id", "", "The parameter client_id is missing."),
+            ("client_id", "other", "There is no client other here."),
+            ("redirect_uri", "", "The parameter redirect_uri is missing."),
+            (
+                "redirect_uri",
+                "http://127.0.0.1:8080/auth/callback/",
+                "The redirect URI http://127.0.0.1:8080/auth/callback/ is not registered.",
+            ),
+            (
+                "redirect_uri",
+                "http://127.0.0.1:8080/auth/callback?x=1",
+                "The redirect URI http://127.0.0.1:8080/auth/callback?x=1 is not registered.",
+            ),
+            (
+                "redirect_uri",
+                "https://evil.example/",
+                "The redirect URI https://evil.example/ is not registered.",
+            ),
         ] {
-            assert!(matches!(answer(name, value), Answer::Refuse(_)), "{name}={value:?}");
+            let answer = answer(&[(name, value)]);
+            assert!(matches!(&answer, Answer::Refuse(reason) if reason == why), "{answer:?}");
         }
         let twice =
             format!("client_id=client&redirect_uri={REDIRECT_URI}&redirect_uri=https://evil.example/");
-        assert!(matches!(authorize(&provider(), twice.as_bytes(), Instant::now()), Answer::Refuse(_)));
+        let answer = authorize(&provider(), twice.as_bytes(), Instant::now());
+        let why = "The parameter redirect_uri stands there twice.";
+        assert!(matches!(&answer, Answer::Refuse(reason) if reason == why), "{answer:?}");
     }
 
     #[test]
     fn faults_go_back_to_the_client() {
-        for (name, value, error) in [
-            ("response_type", None, "invalid_request"),
-            ("response_type", Some("token"), "unsupported_response_type"),
-            ("response_mode", Some("fragment"), "invalid_request"),
-            ("scope", Some("email"), "invalid_scope"),
-            ("code_challenge", None, "invalid_request"),
-            ("code_challenge", Some("too-short"), "invalid_request"),
-            ("code_challenge_method", None, "invalid_request"),
-            ("code_challenge_method", Some("plain"), "invalid_request"),
-            ("prompt", Some("none login"), "invalid_request"),
-            ("request", Some("x.y.z"), "request_not_supported"),
-            ("request_uri", Some("https://a/"), "request_uri_not_supported"),
+        let challenge = ("invalid_request", "A PKCE code_challenge of 43 characters is required.");
+        let method = ("invalid_request", "code_challenge_method must be S256.");
+        let mode = ("invalid_request", "Only response_mode=query is supported.");
+        let scope = ("invalid_scope", "The scope must contain openid.");
+        for (name, value, (error, description)) in [
+            ("response_type", "", ("invalid_request", "The parameter response_type is missing.")),
+            ("response_type", "token", ("unsupported_response_type", "Only response_type=code is.")),
+            ("response_mode", "fragment", mode),
+            ("scope", "", scope),
+            ("scope", "email", scope),
+            ("code_challenge", "", challenge),
+            ("code_challenge", &CHALLENGE[1..], challenge),
+            ("code_challenge", &format!("{CHALLENGE}x"), challenge),
+            ("code_challenge", &CHALLENGE.replace('-', "+"), challenge),
+            ("code_challenge", &CHALLENGE.replace('M', "="), challenge),
+            ("code_challenge_method", "", method),
+            ("code_challenge_method", "plain", method),
+            ("prompt", "none login", ("invalid_request", "prompt=none goes with no other prompt.")),
+            ("request", "x.y.z", ("request_not_supported", "The parameter request is not supported.")),
+            (
+                "request_uri",
+                "https://a/",
+                ("request_uri_not_supported", "The parameter request_uri is not supported."),
+            ),
         ] {
-            assert_eq!(returned(answer(name, value), "error").as_deref(), Some(error), "{name}={value:?}");
+            assert_eq!(returned(answer(&[(name, value)])), fault(error, description), "{name}={value}");
         }
     }
 
     #[test]
+    fn a_challenge_is_any_base64url() {
+        for challenge in
+            [CHALLENGE.to_owned(), "0".repeat(43), "_".repeat(43), "Zz-_9".repeat(9)[..43].to_owned()]
+        {
+            assert_eq!(returned(answer(&[("code_challenge", &challenge)]))[0].0, "code", "{challenge}");
+        }
+    }
+
+    #[test]
+    fn more_sign_ins_than_can_be_kept_are_put_off() {
+        let provider = provider();
+        provider.grants().crowd(100_000, 0, Instant::now());
+        let put_off = fault("temporarily_unavailable", "Too many sign-ins are under way.");
+        assert_eq!(returned(answer_of(&provider, &[])), put_off);
+    }
+
+    #[test]
     fn without_a_usable_hint_a_page_asks() {
-        assert!(matches!(answer("login_hint", None), Answer::Choose(_)));
-        assert!(matches!(answer("prompt", Some("select_account")), Answer::Choose(_)));
-        let Answer::Choose(choice) = answer("login_hint", Some("<nobody>")) else {
-            panic!("expected a page")
-        };
+        for others in [
+            [("login_hint", "")],
+            [("prompt", "login")],
+            [("prompt", "select_account")],
+            [("prompt", "login select_account")],
+        ] {
+            let Answer::Choose(choice) = answer(&others) else { panic!("expected a page: {others:?}") };
+            assert!(!choice.to_html().contains("role=\"alert\""), "nothing was wrong: {others:?}");
+        }
+        let Answer::Choose(choice) = answer(&[("login_hint", "<nobody>")]) else { panic!("expected a page") };
         let page = choice.to_html();
         assert!(page.contains("“&#60;nobody&#62;” is not an e-mail address."), "{page}");
         assert!(page.contains(CHALLENGE), "the page carries the request on");
@@ -248,9 +331,9 @@ mod tests {
 
     #[test]
     fn prompt_none_never_asks() {
-        let mut query = form_urlencoded::Serializer::new("prompt=none".to_owned());
-        query.extend_pairs(complete().iter().filter(|(name, _)| *name != "login_hint"));
-        let answer = authorize(&provider(), query.finish().as_bytes(), Instant::now());
-        assert_eq!(returned(answer, "error").as_deref(), Some("login_required"));
+        let expected = fault("login_required", "Nobody is named by login_hint.");
+        for hint in ["", "nobody"] {
+            assert_eq!(returned(answer(&[("prompt", "none"), ("login_hint", hint)])), expected, "{hint}");
+        }
     }
 }

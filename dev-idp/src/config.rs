@@ -95,19 +95,56 @@ mod tests {
 
     #[test]
     fn defaults_are_those_of_make_run() {
-        let config = read(&[SECRET]).expect("a secret is all that is required");
+        let config = read(&[SECRET]).expect("a secret of 16 characters is all that is required");
         assert_eq!(config.bind.to_string(), "127.0.0.1:8090");
+        assert_eq!(config.client.id, "mcp-frontend");
+        assert!(config.client.secret.matches(SECRET.1));
         assert_eq!(config.client.redirect_uris, ["http://127.0.0.1:8080/auth/callback"]);
     }
 
     #[test]
-    fn other_than_loopback_is_refused() {
-        for address in ["0.0.0.0:8090", "192.168.1.2:8090", "[::]:8090", "8.8.8.8:80"] {
-            let faults = read(&[SECRET, (BIND, address)]).expect_err(address);
-            assert!(faults[0].contains("loopback alone"), "{faults:?}");
-        }
+    fn every_setting_is_heeded() {
+        let uris = " https://a.example/cb ,, http://b.example:81/?c=d,";
         for address in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1"] {
-            assert!(read(&[SECRET, (BIND, address)]).is_ok(), "{address}");
+            let settings = [(BIND, address), (CLIENT_ID, "other"), SECRET, (REDIRECT_URIS, uris)];
+            let config = read(&settings).expect(address);
+            assert_eq!(config.bind.to_string(), address);
+            assert_eq!(config.client.id, "other");
+            assert_eq!(config.client.redirect_uris, ["https://a.example/cb", "http://b.example:81/?c=d"]);
+        }
+    }
+
+    #[test]
+    fn each_fault_is_told_in_words() {
+        for (name, value, told) in [
+            ("MCP_DEV_IDP_BIND", "here", "MCP_DEV_IDP_BIND=here is not an address such as 127.0.0.1:8090"),
+            ("MCP_DEV_IDP_CLIENT_ID", "", "MCP_DEV_IDP_CLIENT_ID is empty"),
+            (
+                "MCP_DEV_IDP_CLIENT_SECRET",
+                "0123456789abcde",
+                "MCP_DEV_IDP_CLIENT_SECRET must be set, to 16 characters or more",
+            ),
+            ("MCP_DEV_IDP_REDIRECT_URIS", " , ", "MCP_DEV_IDP_REDIRECT_URIS names no redirect URI"),
+            (
+                "MCP_DEV_IDP_REDIRECT_URIS",
+                "http://a/#b",
+                "MCP_DEV_IDP_REDIRECT_URIS: http://a/#b is not an http URL without a fragment",
+            ),
+            (
+                "MCP_DEV_IDP_REDIRECT_URIS",
+                "http://a/,/b",
+                "MCP_DEV_IDP_REDIRECT_URIS: /b is not an http URL without a fragment",
+            ),
+        ] {
+            let faults = read(&[(name, value), SECRET]).expect_err(told);
+            assert_eq!(faults, [told]);
+        }
+        for address in ["0.0.0.0:8090", "192.168.1.2:8090", "[::]:8090", "8.8.8.8:80"] {
+            let told = format!(
+                "MCP_DEV_IDP_BIND={address} is refused: \
+                 this provider signs in anybody, so it listens on loopback alone"
+            );
+            assert_eq!(read(&[SECRET, (BIND, address)]).expect_err(address), [told]);
         }
     }
 

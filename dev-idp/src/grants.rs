@@ -118,10 +118,10 @@ impl Grants {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod fixture {
     use super::*;
 
-    fn grant() -> Grant {
+    pub fn grant() -> Grant {
         Grant {
             user: User::with_email("alice@example.com").expect("an address"),
             redirect_uri: "http://127.0.0.1:8080/auth/callback".to_owned(),
@@ -130,6 +130,30 @@ mod tests {
             scopes: Scopes::parse("openid email"),
         }
     }
+
+    impl Grants {
+        /// As many live codes and access tokens as given. Issued one by one, they would take minutes.
+        pub fn crowd(&mut self, codes: usize, access_tokens: usize, now: Instant) {
+            let Grant { user, scopes, .. } = grant();
+            self.codes.extend((0..codes).map(|number| {
+                (number.to_string(), Code { grant: grant(), expires: now + CODE_LIFETIME, spent: None })
+            }));
+            self.access_tokens.extend((0..access_tokens).map(|number| {
+                let expires = now + ACCESS_TOKEN_LIFETIME;
+                (number.to_string(), AccessToken { user: user.clone(), scopes, expires })
+            }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixture::grant;
+    use super::*;
+
+    const INSTANT: Duration = Duration::from_nanos(1);
+    const MINUTE: Duration = Duration::from_secs(60);
+    const HOUR: Duration = Duration::from_secs(3600);
 
     #[test]
     fn a_code_works_once() {
@@ -141,10 +165,15 @@ mod tests {
     }
 
     #[test]
-    fn a_code_dies_after_a_minute() {
+    fn a_code_dies_after_a_minute_and_is_forgotten() {
         let (mut grants, now) = (Grants::default(), Instant::now());
-        let code = grants.issue_code(grant(), now).expect("a code");
-        assert_eq!(grants.spend_code(&code, now + CODE_LIFETIME), None);
+        let [early, late] = [(); 2].map(|()| grants.issue_code(grant(), now).expect("a code"));
+        grants.issue_code(grant(), now + MINUTE - INSTANT).expect("a code");
+        assert_eq!(grants.spend_code(&early, now + MINUTE - INSTANT), Some(grant()));
+        assert_eq!(grants.spend_code(&late, now + MINUTE), None);
+        assert_eq!(grants.codes.len(), 3);
+        grants.issue_code(grant(), now + MINUTE).expect("a code");
+        assert_eq!(grants.codes.len(), 2);
     }
 
     #[test]
@@ -153,7 +182,7 @@ mod tests {
         let code = grants.issue_code(grant(), now).expect("a code");
         let granted = grants.spend_code(&code, now).expect("the grant");
         let token = grants.issue_access_token(&code, &granted, now).expect("a token");
-        assert_eq!(grants.user_of(&token, now).expect("live").0.email, "alice@example.com");
+        assert_eq!(grants.user_of(&token, now), Some((&grant().user, grant().scopes)));
         assert_eq!(grants.spend_code(&code, now), None);
         assert!(grants.user_of(&token, now).is_none());
     }
@@ -162,15 +191,31 @@ mod tests {
     fn an_access_token_dies_after_an_hour_and_is_forgotten() {
         let (mut grants, now) = (Grants::default(), Instant::now());
         let first = grants.issue_access_token("", &grant(), now).expect("a token");
-        let later = now + ACCESS_TOKEN_LIFETIME;
-        assert!(grants.user_of(&first, later).is_none());
-        grants.issue_access_token("", &grant(), later).expect("a token");
-        assert_eq!(grants.access_tokens.len(), 1);
+        grants.issue_access_token("", &grant(), now + HOUR - INSTANT).expect("a token");
+        assert!(grants.user_of(&first, now + HOUR - INSTANT).is_some());
+        assert!(grants.user_of(&first, now + HOUR).is_none());
+        grants.issue_access_token("", &grant(), now + HOUR).expect("a token");
+        assert_eq!(grants.access_tokens.len(), 2);
+    }
+
+    #[test]
+    fn there_are_100000_codes_and_as_many_access_tokens_at_most() {
+        let (mut grants, now) = (Grants::default(), Instant::now());
+        grants.crowd(99_999, 99_999, now);
+        let code = grants.issue_code(grant(), now).expect("the last code");
+        let granted = grants.spend_code(&code, now).expect("the grant");
+        assert!(grants.issue_access_token(&code, &granted, now).is_some());
+        assert_eq!(grants.issue_code(grant(), now), None);
+        assert_eq!(grants.issue_access_token(&code, &granted, now), None);
+        // Until the others have died.
+        assert!(grants.issue_code(grant(), now + MINUTE).is_some());
+        assert!(grants.issue_access_token("", &granted, now + HOUR).is_some());
     }
 
     #[test]
     fn scopes_that_nobody_knows_are_left_out() {
         assert_eq!(Scopes::parse("openid offline_access profile").granted(), "openid profile");
+        assert_eq!(Scopes::parse("profile email openid").granted(), "openid email profile");
         assert_eq!(Scopes::parse("openidx").granted(), "");
     }
 }

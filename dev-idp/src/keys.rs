@@ -50,21 +50,38 @@ impl SigningKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aws_lc_rs::digest;
+    use base64::Engine;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
     use jsonwebtoken::{DecodingKey, Validation, decode};
     use serde_json::{Value, json};
 
     #[test]
-    fn the_published_key_verifies_what_the_private_one_signed() {
+    fn what_is_published_is_the_public_part_under_its_thumbprint() {
         let key = SigningKey::generate().expect("a key");
         let set = serde_json::to_value(key.public_set()).expect("JSON");
-        assert!(set["keys"][0].get("d").is_none(), "only the public part is published");
-        assert_eq!(set["keys"][0]["use"], "sig");
+        let modulus = set["keys"][0]["n"].as_str().expect("a modulus");
+        assert_eq!(BASE64_URL_SAFE_NO_PAD.decode(modulus).expect("base64url").len(), 256);
+        // RFC 7638 section 3.
+        let members = format!(r#"{{"e":"AQAB","kty":"RSA","n":"{modulus}"}}"#);
+        let thumbprint = BASE64_URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, members.as_bytes()));
+        let jwk = json!({
+            "kty": "RSA", "use": "sig", "alg": "RS256", "kid": thumbprint, "n": modulus, "e": "AQAB"
+        });
+        assert_eq!(set, json!({ "keys": [jwk] }));
+    }
 
+    #[test]
+    fn the_published_key_verifies_what_the_private_one_signed() {
+        let key = SigningKey::generate().expect("a key");
         let token = key.sign(&json!({ "sub": "alice", "aud": "client", "exp": 4_102_444_800_u64 }));
-        let published: JwkSet = serde_json::from_value(set).expect("a key set");
-        let kid = jsonwebtoken::decode_header(&token).expect("a header").kid.expect("a key id");
-        let public =
-            DecodingKey::from_jwk(published.find(&kid).expect("the key that signed")).expect("a key");
+        let set = key.public_set();
+        let header = jsonwebtoken::decode_header(&token).expect("a header");
+        let public = set.find(&header.kid.clone().expect("a key id")).expect("the key that signed");
+        let expected = json!({ "typ": "JWT", "alg": "RS256", "kid": public.common.key_id });
+        assert_eq!(serde_json::to_value(header).expect("JSON"), expected);
+
+        let public = DecodingKey::from_jwk(public).expect("a key");
         let mut validation = Validation::new(Algorithm::RS256);
         validation.set_audience(&["client"]);
         assert_eq!(decode::<Value>(&token, &public, &validation).expect("valid").claims["sub"], "alice");

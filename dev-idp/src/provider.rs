@@ -94,3 +94,34 @@ pub mod fixture {
         Provider::with_key("127.0.0.1:8090".parse().expect("an address"), client, KEY.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn discovery_tells_what_there_is() {
+        let expected = json!({
+            "issuer": "http://127.0.0.1:8090",
+            "authorization_endpoint": "http://127.0.0.1:8090/authorize",
+            "token_endpoint": "http://127.0.0.1:8090/token",
+            "userinfo_endpoint": "http://127.0.0.1:8090/userinfo",
+            "jwks_uri": "http://127.0.0.1:8090/jwks",
+            "response_types_supported": ["code"],
+            "response_modes_supported": ["query"],
+            "grant_types_supported": ["authorization_code"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["RS256"],
+            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+            "code_challenge_methods_supported": ["S256"],
+            "scopes_supported": ["openid", "email", "profile"],
+            "claims_supported": [
+                "iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "email", "email_verified", "name"
+            ],
+            "authorization_response_iss_parameter_supported": true,
+            "request_parameter_supported": false,
+            "request_uri_parameter_supported": false,
+        });
+        assert_eq!(fixture::provider().metadata(), expected);
+    }
+}

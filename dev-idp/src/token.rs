@@ -150,15 +150,18 @@ mod tests {
     const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
     const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
-    fn code(provider: &Provider, now: Instant) -> String {
-        let grant = Grant {
+    fn grant() -> Grant {
+        Grant {
             user: User::with_email("alice@example.com").expect("an address"),
             redirect_uri: REDIRECT_URI.to_owned(),
             code_challenge: CHALLENGE.to_owned(),
             nonce: Some("once".to_owned()),
             scopes: Scopes::parse("openid email profile"),
-        };
-        provider.grants().issue_code(grant, now).expect("a code")
+        }
+    }
+
+    fn code(provider: &Provider, now: Instant) -> String {
+        provider.grants().issue_code(grant(), now).expect("a code")
     }
 
     fn form(pairs: &[(&str, &str)]) -> Vec<u8> {
@@ -176,48 +179,110 @@ mod tests {
         ]
     }
 
-    #[test]
-    fn a_code_gives_an_id_token_that_verifies() {
-        let (provider, now) = (provider(), Instant::now());
-        let code = code(&provider, now);
-        let answer = exchange(&provider, None, &form(&request(&code)), now).expect("tokens");
-
+    /// The claims of an ID token of the provider for its client.
+    fn claims(provider: &Provider, token: &str) -> Value {
         let key = DecodingKey::from_jwk(&provider.key().public_set().keys[0]).expect("a key");
         let mut validation = Validation::new(Algorithm::RS256);
         validation.set_audience(&["client"]);
-        validation.set_issuer(&["http://127.0.0.1:8090"]);
-        let token = answer["id_token"].as_str().expect("a token");
-        let claims = decode::<Value>(token, &key, &validation).expect("valid").claims;
-        assert_eq!(claims["email"], "alice@example.com");
-        assert_eq!(claims["name"], "Alice");
-        assert_eq!(claims["nonce"], "once");
+        decode::<Value>(token, &key, &validation).expect("valid").claims
+    }
+
+    fn seconds() -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
+    }
+
+    #[test]
+    fn a_code_gives_an_id_token_that_verifies() {
+        let (provider, now) = (provider(), Instant::now());
+        let (code, before) = (code(&provider, now), seconds());
+        let answer = exchange(&provider, None, &form(&request(&code)), now).expect("tokens");
+
+        let id_token = answer["id_token"].as_str().expect("a token");
+        let claims = claims(&provider, id_token);
+        let issued_at = claims["iat"].as_u64().expect("a time");
+        assert!((before..=seconds()).contains(&issued_at), "{claims}");
+        let expected = json!({
+            "iss": "http://127.0.0.1:8090",
+            "aud": "client",
+            "sub": "dev_e3fd4cc8ed52bc87741b14bfc183f677",
+            "email": "alice@example.com",
+            "email_verified": true,
+            "name": "Alice",
+            "nonce": "once",
+            "iat": issued_at,
+            "exp": issued_at + 300,
+            "auth_time": issued_at,
+        });
+        assert_eq!(claims, expected);
 
         let access_token = answer["access_token"].as_str().expect("a token");
         let grants = provider.grants();
-        let (user, scopes) = grants.user_of(access_token, now).expect("live");
-        assert_eq!(user_claims(user, scopes)["sub"], claims["sub"]);
+        assert_eq!(grants.user_of(access_token, now), Some((&grant().user, grant().scopes)));
+        let expected = json!({
+            "access_token": access_token,
+            "token_type": "Bearer",
+            "expires_in": 3600,
+            "scope": "openid email profile",
+            "id_token": id_token,
+        });
+        assert_eq!(answer, expected);
+    }
+
+    #[test]
+    fn who_asked_for_less_is_told_less() {
+        let user = User::with_email("alice@example.com").expect("an address");
+        let sub = "dev_e3fd4cc8ed52bc87741b14bfc183f677";
+        let email = "alice@example.com";
+        for (scope, expected) in [
+            ("openid", json!({ "sub": sub })),
+            ("openid email", json!({ "sub": sub, "email": email, "email_verified": true })),
+            ("openid profile", json!({ "sub": sub, "name": "Alice" })),
+            (
+                "openid email profile",
+                json!({ "sub": sub, "email": email, "email_verified": true, "name": "Alice" }),
+            ),
+        ] {
+            assert_eq!(user_claims(&user, Scopes::parse(scope)), expected, "{scope}");
+        }
+        let provider = provider();
+        let grant = Grant { nonce: None, scopes: Scopes::parse("openid"), ..grant() };
+        let claims = claims(&provider, &id_token(&provider, &grant));
+        let mut names: Vec<_> = claims.as_object().expect("an object").keys().collect();
+        names.sort();
+        assert_eq!(names, ["aud", "auth_time", "exp", "iat", "iss", "sub"]);
     }
 
     #[test]
     fn what_does_not_fit_the_authorization_request_is_refused() {
         let (provider, now) = (provider(), Instant::now());
-        for (name, value) in [
-            ("redirect_uri", "http://127.0.0.1:8080/elsewhere"),
-            ("redirect_uri", ""),
-            ("code_verifier", "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXl"),
-            ("code_verifier", CHALLENGE),
-            ("code_verifier", ""),
-            ("code", "unheard of"),
+        let uri = "The redirect_uri is not that of the authorization request.";
+        let verifier = "The code_verifier does not fit the code_challenge.";
+        for (name, value, why) in [
+            ("redirect_uri", "http://127.0.0.1:8080/elsewhere", uri),
+            ("redirect_uri", "", uri),
+            ("code_verifier", "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXl", verifier),
+            ("code_verifier", CHALLENGE, verifier),
+            ("code_verifier", "", verifier),
+            ("code", "unheard of", "The code is unknown, too old, or was used before."),
         ] {
             let code = code(&provider, now);
             let mut request = request(&code);
             request.retain(|(key, _)| *key != name);
             request.push((name, value));
-            let fault = exchange(&provider, None, &form(&request), now).expect_err(name);
-            assert!(matches!(fault, Fault::InvalidGrant(_)), "{name}={value}: {fault:?}");
-            if name != "code" {
-                assert!(provider.grants().spend_code(&code, now).is_none(), "the code is spent: {name}");
-            }
+            let answer = exchange(&provider, None, &form(&request), now);
+            assert_eq!(answer, Err(Fault::InvalidGrant(why)), "{name}={value}");
+            let spent = provider.grants().spend_code(&code, now).is_none();
+            assert_eq!(spent, name != "code", "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn a_verifier_has_43_to_128_characters() {
+        for (length, accepted) in [(42, false), (43, true), (128, true), (129, false)] {
+            let verifier = "v".repeat(length);
+            let challenge =
+                BASE64_URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, verifier.as_bytes()));
+            assert_eq!(verifies(&verifier, &challenge), accepted, "{length}");
         }
     }
 
@@ -225,35 +290,94 @@ mod tests {
     fn the_client_must_prove_itself() {
         let (provider, now) = (provider(), Instant::now());
         let code = code(&provider, now);
-        let without_secret: Vec<_> =
-            request(&code).into_iter().filter(|(key, _)| *key != "client_secret").collect();
-        let basic = |pair: &str| format!("Basic {}", BASE64_STANDARD.encode(pair));
+        let with = |more: &[(&'static str, &'static str)]| {
+            let mut request = request(&code);
+            request.retain(|(name, _)| !name.starts_with("client_"));
+            request.extend(more);
+            form(&request)
+        };
+        let basic = |pair: &[u8]| format!("Basic {}", BASE64_STANDARD.encode(pair));
+        let right = basic(b"client:a+secret+for+the+tests");
 
-        for header in [
-            None,
-            Some(basic("client:wrong")),
-            Some(basic("other:a+secret+for+the+tests")),
-            Some("Basic ?".to_owned()),
+        for posted in [
+            &[][..],
+            &[("client_id", "client")],
+            &[("client_secret", CLIENT_SECRET)],
+            &[("client_id", "client"), ("client_secret", "wrong")],
+            &[("client_id", "other"), ("client_secret", CLIENT_SECRET)],
         ] {
-            let answer = exchange(&provider, header.as_deref(), &form(&without_secret), now);
+            let answer = exchange(&provider, None, &with(posted), now);
+            assert_eq!(answer, Err(Fault::InvalidClient), "{posted:?}");
+        }
+        for header in [
+            &basic(b"client:wrong"),
+            &basic(b"other:a+secret+for+the+tests"),
+            &basic(b"client"),
+            &basic(b"client:\xff"),
+            &basic(b"client:%ff"),
+            &right.replace("Basic", "Bearer"),
+            &right.replace(' ', ""),
+            "Basic ?",
+            "",
+        ] {
+            let answer = exchange(&provider, Some(header), &with(&[("client_id", "client")]), now);
             assert_eq!(answer, Err(Fault::InvalidClient), "{header:?}");
         }
-        let twice =
-            exchange(&provider, Some(&basic("client:a+secret+for+the+tests")), &form(&request(&code)), now);
-        assert!(matches!(twice, Err(Fault::InvalidRequest(_))));
+        let posted = with(&[("client_id", "client"), ("client_secret", CLIENT_SECRET)]);
+        let twice = exchange(&provider, Some(&right), &posted, now);
+        assert_eq!(twice, Err(Fault::InvalidRequest("The client authenticates in two ways.")));
         // None of these spent the code.
-        let header = basic("client:a+secret+for+the+tests");
-        assert!(exchange(&provider, Some(&header), &form(&without_secret), now).is_ok());
+        assert!(exchange(&provider, Some(&right), &with(&[]), now).is_ok());
+    }
+
+    #[test]
+    fn the_header_is_read_as_its_rules_say() {
+        let (provider, now) = (provider(), Instant::now());
+        let pair = BASE64_STANDARD.encode("%63lient:a%20secret+for%20the+tests");
+        for header in [format!("Basic {pair}"), format!("bASIC {pair}"), format!("Basic   {pair} ")] {
+            let code = code(&provider, now);
+            let mut request = request(&code);
+            request.retain(|(name, _)| !name.starts_with("client_"));
+            assert!(exchange(&provider, Some(&header), &form(&request), now).is_ok(), "{header:?}");
+        }
     }
 
     #[test]
     fn only_the_code_grant_is_known() {
         let (provider, now) = (provider(), Instant::now());
         let client = [("client_id", "client"), ("client_secret", CLIENT_SECRET)];
-        let with =
-            |more: &[(&str, &str)]| exchange(&provider, None, &form(&[&client[..], more].concat()), now);
-        assert_eq!(with(&[("grant_type", "password")]), Err(Fault::UnsupportedGrantType));
-        assert!(matches!(with(&[]), Err(Fault::InvalidRequest(_))));
-        assert!(matches!(with(&[("grant_type", "authorization_code")]), Err(Fault::InvalidRequest(_))));
+        for (more, fault) in [
+            (&[("grant_type", "password")][..], Fault::UnsupportedGrantType),
+            (&[], Fault::InvalidRequest("The parameter grant_type is missing.")),
+            (
+                &[("grant_type", "authorization_code")],
+                Fault::InvalidRequest("The parameter code is missing."),
+            ),
+            (&[("code", "a"), ("code", "b")], Fault::InvalidRequest("A parameter stands there twice.")),
+        ] {
+            let answer = exchange(&provider, None, &form(&[&client[..], more].concat()), now);
+            assert_eq!(answer, Err(fault), "{more:?}");
+        }
+    }
+
+    #[test]
+    fn more_tokens_than_can_be_kept_are_put_off() {
+        let (provider, now) = (provider(), Instant::now());
+        let code = code(&provider, now);
+        provider.grants().crowd(0, 100_000, now);
+        assert_eq!(exchange(&provider, None, &form(&request(&code)), now), Err(Fault::Busy));
+    }
+
+    #[test]
+    fn each_fault_has_its_code_and_its_words() {
+        for (fault, error, description) in [
+            (Fault::InvalidRequest("Why."), "invalid_request", "Why."),
+            (Fault::InvalidClient, "invalid_client", "The client is unknown or its secret is wrong."),
+            (Fault::InvalidGrant("Why."), "invalid_grant", "Why."),
+            (Fault::UnsupportedGrantType, "unsupported_grant_type", "Only authorization_code is supported."),
+            (Fault::Busy, "temporarily_unavailable", "Too many sign-ins are under way."),
+        ] {
+            assert_eq!(fault.body(), json!({ "error": error, "error_description": description }));
+        }
     }
 }

@@ -62,6 +62,7 @@ mod tests {
         for (email, name) in [
             ("alice@example.com", "Alice"),
             ("ada.lovelace+work@example.com", "Ada Lovelace Work"),
+            ("_a..b-@example.com", "A B"),
             ("émile@example.com", "Émile"),
         ] {
             assert_eq!(User::with_email(email).expect(email).name, name);
@@ -70,9 +71,28 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_nobody() {
-        let long = format!("{}@example.com", "a".repeat(250));
-        for email in ["", "alice", "@example.com", "alice@", "a b@example.com", "a@b@c", "a@b\r\nc", &long] {
+        for email in [
+            "",
+            "alice",
+            "@example.com",
+            "alice@",
+            "a b@example.com",
+            "a@b@c",
+            "a@b\r\nc",
+            "a\u{7f}@b",
+            "a@b\0",
+        ] {
             assert_eq!(User::with_email(email), None, "{email:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_has_254_bytes_at_most() {
+        for (letter, times, accepted) in
+            [("a", 242, true), ("a", 243, false), ("é", 121, true), ("é", 122, false)]
+        {
+            let email = format!("{}@example.com", letter.repeat(times));
+            assert_eq!(User::with_email(&email).is_some(), accepted, "{} bytes", email.len());
         }
     }
 }
