@@ -109,7 +109,8 @@ async fn connect(frontend: &Frontend, head: &str) -> Result<TcpStream> {
     connect_to(&frontend.url(), head).await
 }
 
-async fn connect_to(url: &str, head: &str) -> Result<TcpStream> {
+/// The same, at a base URL.
+pub async fn connect_to(url: &str, head: &str) -> Result<TcpStream> {
     let address = url.strip_prefix("http://").context("an http URL")?.to_owned();
     let mut stream = TcpStream::connect(&address).await?;
     stream.write_all(head.replace("HOST", &address).as_bytes()).await?;
@@ -117,7 +118,7 @@ async fn connect_to(url: &str, head: &str) -> Result<TcpStream> {
 }
 
 /// What comes first on a connection.
-async fn first_line(stream: &mut TcpStream) -> Result<String> {
+pub async fn first_line(stream: &mut TcpStream) -> Result<String> {
     let mut text = Vec::new();
     let read = async {
         while !text.contains(&b'\n') {

@@ -22,6 +22,7 @@ mod client_documents;
 mod consent;
 mod defences;
 mod demo;
+mod dev_provider;
 mod discovery;
 mod doctor;
 mod dump;
@@ -95,6 +96,7 @@ const SUITES: &[fn(&Shared) -> Trials] = &[
     consent::tests,
     defences::tests,
     demo::tests,
+    dev_provider::tests,
     discovery::tests,
     doctor::tests,
     dump::tests,

@@ -96,7 +96,7 @@ async fn everything_works_without_javascript(world: &Shared) -> Result<()> {
 async fn development_provider_asks_who_one_is(world: &Shared) -> Result<()> {
     let database = world.database().await?;
     let settings = world.settings(&database)?;
-    let provider = DevProvider::start(&settings).await?;
+    let provider = DevProvider::start(&settings.callback()).await?;
     let frontend = provider.configure(settings).start().await?;
     browse("chooser", &frontend, json!({"idp": provider.issuer()}))?;
     Ok(())

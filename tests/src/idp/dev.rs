@@ -1,4 +1,5 @@
-//! The development identity provider of `make run`. Signing in is tested with the others; this one for what it shows.
+//! The development identity provider of `make run`. Signing in is tested with the others; this one for what it shows,
+//! and how it starts and ends.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,6 +17,21 @@ use crate::wait::wait_until;
 
 const START: Duration = Duration::from_secs(60);
 
+/// The program with these settings and no others; what it prints can be read.
+pub fn program(settings: &[(&str, &str)]) -> Result<Program> {
+    let mut program = Program::new("mcp-dev-idp", checkout::dev_idp()?, Signal::SIGTERM);
+    let command = program.command();
+    command.env_clear().envs(settings.iter().copied()).stdin(Stdio::null()).stdout(Stdio::piped());
+    Ok(program)
+}
+
+/// A secret for its client.
+pub fn client_secret() -> String {
+    let secret = Uuid::new_v4().simple().to_string();
+    ledger::record("client secret", &secret);
+    secret
+}
+
 /// A running development identity provider.
 #[derive(Debug)]
 pub struct DevProvider {
@@ -25,21 +41,15 @@ pub struct DevProvider {
 }
 
 impl DevProvider {
-    /// Starts it for the frontend of `settings`.
-    pub async fn start(settings: &Settings) -> Result<Self> {
-        let port = free_port()?;
-        let secret = Uuid::new_v4().simple().to_string();
-        ledger::record("client secret", &secret);
-        let mut program = Program::new("mcp-dev-idp", checkout::dev_idp()?, Signal::SIGTERM);
-        program
-            .command()
-            .env_clear()
-            .env("MCP_DEV_IDP_BIND", format!("127.0.0.1:{port}"))
-            .env("MCP_DEV_IDP_CLIENT_SECRET", &secret)
-            .env("MCP_DEV_IDP_REDIRECT_URIS", settings.callback())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        let provider = Self { issuer: format!("http://127.0.0.1:{port}"), secret, process: program.spawn()? };
+    /// Starts it for the frontend whose redirect URI this is.
+    pub async fn start(callback: &str) -> Result<Self> {
+        let (bind, secret) = (format!("127.0.0.1:{}", free_port()?), client_secret());
+        let program = program(&[
+            ("MCP_DEV_IDP_BIND", &bind),
+            ("MCP_DEV_IDP_CLIENT_SECRET", &secret),
+            ("MCP_DEV_IDP_REDIRECT_URIS", callback),
+        ])?;
+        let provider = Self { issuer: format!("http://{bind}"), secret, process: program.spawn()? };
         let discovery = format!("{}/.well-known/openid-configuration", provider.issuer);
         wait_until("the development identity provider to serve", START, || async {
             if let Some(status) = provider.process.ended() {
@@ -54,6 +64,11 @@ impl DevProvider {
     /// Its issuer URL.
     pub fn issuer(&self) -> &str {
         &self.issuer
+    }
+
+    /// What runs.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
     }
 
     /// Names this provider in `settings`.
