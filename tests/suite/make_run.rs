@@ -278,6 +278,7 @@ async fn make_run_keeps_what_was_done(_world: &Shared) -> Result<()> {
     }
     let running = place.start()?;
     running.up().await?;
+    ensure!(running.output()?.contains("making a database in .run/pg"), "{}", running.output()?);
     let (_, alice) = tokio::task::block_in_place(|| readme_calls(&place))?;
     let secrets = place.read("secrets")?;
     tokio::task::block_in_place(|| running.interrupt())?;

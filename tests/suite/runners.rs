@@ -258,7 +258,7 @@ async fn continuous_integration_fails_with_the_tests(_world: &Shared) -> Result<
         ] {
             copy.write("Makefile", &format!("test:\n\t{recipe}\n"))?;
             let mut command = Command::new(copy.path(".ci/run"));
-            let output = copy.set_up(&mut command).env("CI_LIMIT", "2").output()?;
+            let output = copy.set_up(&mut command).current_dir("/").env("CI_LIMIT", "2").output()?;
             ensure!(output.status.success() == success && text(&output.stdout).ends_with(last), "{output:?}");
             ensure!(copy.left()?.is_empty(), "{:?}", copy.left()?);
         }
