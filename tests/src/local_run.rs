@@ -128,7 +128,7 @@ impl Place {
         Ok(make.args(["--no-print-directory", "psql"]).stdin(File::open(&typed)?).output()?)
     }
 
-    /// Processes that have something of this place in their command line or hold one of its ports.
+    /// Processes that have something of this place in their command line, hold one of its ports or the lock.
     pub fn left(&self) -> Result<String> {
         let find = Command::new("pgrep").args(["-af"]).arg(self.directory()).output()?;
         let mut found = String::from_utf8(find.stdout)?;
@@ -136,6 +136,10 @@ impl Place {
             if let Err(error) = TcpListener::bind(("127.0.0.1", port)) {
                 found.push_str(&format!("port {port}: {error}\n"));
             }
+        }
+        let lock = self.kept("lock");
+        if lock.exists() && !Command::new("flock").arg("-n").arg(&lock).arg("true").status()?.success() {
+            found.push_str("the lock is held\n");
         }
         Ok(found)
     }
@@ -220,6 +224,15 @@ impl Running {
     /// Waits for the end, and tells whether it was a success.
     pub fn ends_well(&self) -> Result<bool> {
         Ok(self.process.wait(PATIENCE)?.success())
+    }
+}
+
+impl Drop for Running {
+    /// Make itself passes no signal on.
+    fn drop(&mut self) {
+        if self.process.ended().is_none() {
+            let _gone = killpg(self.process.pid(), Signal::SIGINT);
+        }
     }
 }
 

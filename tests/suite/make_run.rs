@@ -28,6 +28,7 @@ pub fn tests(world: &Shared) -> Trials {
         make_run_kills_what_does_not_end,
         make_run_keeps_what_was_done,
         make_run_says_in_one_line_why_it_cannot,
+        make_run_says_why_there_is_no_database,
         make_run_says_what_does_not_answer,
         make_psql_wants_a_database_that_runs,
     ]
@@ -280,7 +281,7 @@ async fn make_run_keeps_what_was_done(_world: &Shared) -> Result<()> {
     running.up().await?;
     ensure!(running.output()?.contains("making a database in .run/pg"), "{}", running.output()?);
     let (_, alice) = tokio::task::block_in_place(|| readme_calls(&place))?;
-    let secrets = place.read("secrets")?;
+    let (secrets, key) = (place.read("secrets")?, place.read("pg/server.key")?);
     tokio::task::block_in_place(|| running.interrupt())?;
 
     let running = place.start()?;
@@ -288,6 +289,7 @@ async fn make_run_keeps_what_was_done(_world: &Shared) -> Result<()> {
     let hers = notes(&place, Door::Bearer, &alice).await?;
     ensure!(hers[0]["body"] == "hello", "{hers}");
     ensure!(place.read("secrets")? == secrets, "the secrets are others");
+    ensure!(place.read("pg/server.key")? == key, "the server key is another");
     ensure!(!running.output()?.contains("making a database"), "{}", running.output()?);
     ensure!(
         place.read("log/mcp-frontend.log.old")?.contains("listening"),
@@ -397,6 +399,17 @@ async fn make_run_says_in_one_line_why_it_cannot(_world: &Shared) -> Result<()> 
 
         Ok(())
     })
+}
+
+async fn make_run_says_why_there_is_no_database(_world: &Shared) -> Result<()> {
+    let mut place = Place::new()?;
+    place.programs = Some(local_run::program(place.directory(), "install", "exit 0")?);
+    let refusal = tokio::task::block_in_place(|| place.refusal())?;
+    ensure!(refusal.starts_with("error: initdb failed: could not open file "), "{refusal}");
+    ensure!(refusal.ends_with(" (see .run/log/initdb.log)"), "{refusal}");
+    place.programs = None;
+    let running = place.start()?;
+    running.up().await
 }
 
 async fn make_run_says_what_does_not_answer(_world: &Shared) -> Result<()> {
