@@ -151,9 +151,7 @@ impl Return<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::fixture::{REDIRECT_URI, provider};
-
-    const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+    use crate::provider::fixture::{CHALLENGE, REDIRECT_URI, provider};
 
     const COMPLETE: [(&str, &str); 9] = [
         ("client_id", "client"),

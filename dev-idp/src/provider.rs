@@ -93,6 +93,26 @@ pub mod fixture {
         };
         Provider::with_key("127.0.0.1:8090".parse().expect("an address"), client, KEY.clone())
     }
+
+    // The pair of RFC 7636 appendix B.
+    pub const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+    pub const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+
+    pub fn form(pairs: &[(&str, &str)]) -> String {
+        form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+    }
+
+    /// The token request for a code of [`CHALLENGE`].
+    pub fn redemption(code: &str) -> Vec<(&str, &str)> {
+        vec![
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("redirect_uri", REDIRECT_URI),
+            ("code_verifier", VERIFIER),
+            ("client_id", "client"),
+            ("client_secret", CLIENT_SECRET),
+        ]
+    }
 }
 
 #[cfg(test)]

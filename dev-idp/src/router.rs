@@ -186,7 +186,7 @@ mod tests {
     use super::*;
     use crate::grants::Grant;
     use crate::grants::fixture::grant;
-    use crate::provider::fixture::{CLIENT_SECRET, REDIRECT_URI, provider};
+    use crate::provider::fixture::{CHALLENGE, REDIRECT_URI, form, provider, redemption};
 
     /// What was answered: status, headers and body.
     type Said = (u16, BTreeMap<String, String>, String);
@@ -243,13 +243,7 @@ mod tests {
         }
     }
 
-    const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
-    const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
     const BASIC: (&str, &str) = ("www-authenticate", "Basic realm=\"token\"");
-
-    fn form(pairs: &[(&str, &str)]) -> String {
-        form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
-    }
 
     fn sign_in(hint: &str) -> String {
         form(&[
@@ -260,17 +254,6 @@ mod tests {
             ("code_challenge", CHALLENGE),
             ("code_challenge_method", "S256"),
             ("login_hint", hint),
-        ])
-    }
-
-    fn redemption(code: &str) -> String {
-        form(&[
-            ("grant_type", "authorization_code"),
-            ("code", code),
-            ("redirect_uri", REDIRECT_URI),
-            ("code_verifier", VERIFIER),
-            ("client_id", "client"),
-            ("client_secret", CLIENT_SECRET),
         ])
     }
 
@@ -401,7 +384,7 @@ mod tests {
                 .expect(&location);
 
             let (status, answer, tokens) =
-                send(&provider, local("POST", "/token"), text(&redemption(code))).await;
+                send(&provider, local("POST", "/token"), text(&form(&redemption(code)))).await;
             assert_eq!((status, answer), (200, json_headers(&[])), "{tokens}");
             let tokens: Value = serde_json::from_str(&tokens).expect("JSON");
             let token = tokens["access_token"].as_str().expect("a token");
@@ -411,7 +394,7 @@ mod tests {
                 assert_eq!(send(&provider, request, text("")).await, json_said(200, &[], &alice));
             }
 
-            let again = send(&provider, local("POST", "/token"), text(&redemption(code))).await;
+            let again = send(&provider, local("POST", "/token"), text(&form(&redemption(code)))).await;
             let why = Fault::InvalidGrant("The code is unknown, too old, or was used before.");
             assert_eq!(again, json_said(400, &[], &why.body()));
         }
@@ -452,7 +435,7 @@ mod tests {
         let grant = Grant { code_challenge: CHALLENGE.to_owned(), ..grant() };
         let code = provider.grants().issue_code(grant, Instant::now()).expect("a code");
         provider.grants().crowd(0, 100_000, Instant::now());
-        let said = send(&provider, local("POST", "/token"), text(&redemption(&code))).await;
+        let said = send(&provider, local("POST", "/token"), text(&form(&redemption(&code)))).await;
         assert_eq!(said, json_said(503, &[], &Fault::Busy.body()));
     }
 }

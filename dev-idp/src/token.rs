@@ -143,12 +143,8 @@ fn verifies(verifier: &str, challenge: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::fixture::{CLIENT_SECRET, REDIRECT_URI, provider};
+    use crate::provider::fixture::{CHALLENGE, CLIENT_SECRET, REDIRECT_URI, form, provider, redemption};
     use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
-
-    // The pair of RFC 7636 appendix B.
-    const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
-    const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
     fn grant() -> Grant {
         Grant {
@@ -162,21 +158,6 @@ mod tests {
 
     fn code(provider: &Provider, now: Instant) -> String {
         provider.grants().issue_code(grant(), now).expect("a code")
-    }
-
-    fn form(pairs: &[(&str, &str)]) -> Vec<u8> {
-        form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish().into_bytes()
-    }
-
-    fn request(code: &str) -> Vec<(&str, &str)> {
-        vec![
-            ("grant_type", "authorization_code"),
-            ("code", code),
-            ("redirect_uri", REDIRECT_URI),
-            ("code_verifier", VERIFIER),
-            ("client_id", "client"),
-            ("client_secret", CLIENT_SECRET),
-        ]
     }
 
     /// The claims of an ID token of the provider for its client.
@@ -195,7 +176,7 @@ mod tests {
     fn a_code_gives_an_id_token_that_verifies() {
         let (provider, now) = (provider(), Instant::now());
         let (code, before) = (code(&provider, now), seconds());
-        let answer = exchange(&provider, None, &form(&request(&code)), now).expect("tokens");
+        let answer = exchange(&provider, None, form(&redemption(&code)).as_bytes(), now).expect("tokens");
 
         let id_token = answer["id_token"].as_str().expect("a token");
         let claims = claims(&provider, id_token);
@@ -266,10 +247,10 @@ mod tests {
             ("code", "unheard of", "The code is unknown, too old, or was used before."),
         ] {
             let code = code(&provider, now);
-            let mut request = request(&code);
+            let mut request = redemption(&code);
             request.retain(|(key, _)| *key != name);
             request.push((name, value));
-            let answer = exchange(&provider, None, &form(&request), now);
+            let answer = exchange(&provider, None, form(&request).as_bytes(), now);
             assert_eq!(answer, Err(Fault::InvalidGrant(why)), "{name}={value}");
             let spent = provider.grants().spend_code(&code, now).is_none();
             assert_eq!(spent, name != "code", "{name}={value}");
@@ -291,7 +272,7 @@ mod tests {
         let (provider, now) = (provider(), Instant::now());
         let code = code(&provider, now);
         let with = |more: &[(&'static str, &'static str)]| {
-            let mut request = request(&code);
+            let mut request = redemption(&code);
             request.retain(|(name, _)| !name.starts_with("client_"));
             request.extend(more);
             form(&request)
@@ -306,7 +287,7 @@ mod tests {
             &[("client_id", "client"), ("client_secret", "wrong")],
             &[("client_id", "other"), ("client_secret", CLIENT_SECRET)],
         ] {
-            let answer = exchange(&provider, None, &with(posted), now);
+            let answer = exchange(&provider, None, with(posted).as_bytes(), now);
             assert_eq!(answer, Err(Fault::InvalidClient), "{posted:?}");
         }
         for header in [
@@ -320,14 +301,14 @@ mod tests {
             "Basic ?",
             "",
         ] {
-            let answer = exchange(&provider, Some(header), &with(&[("client_id", "client")]), now);
+            let answer = exchange(&provider, Some(header), with(&[("client_id", "client")]).as_bytes(), now);
             assert_eq!(answer, Err(Fault::InvalidClient), "{header:?}");
         }
         let posted = with(&[("client_id", "client"), ("client_secret", CLIENT_SECRET)]);
-        let twice = exchange(&provider, Some(&right), &posted, now);
+        let twice = exchange(&provider, Some(&right), posted.as_bytes(), now);
         assert_eq!(twice, Err(Fault::InvalidRequest("The client authenticates in two ways.")));
         // None of these spent the code.
-        assert!(exchange(&provider, Some(&right), &with(&[]), now).is_ok());
+        assert!(exchange(&provider, Some(&right), with(&[]).as_bytes(), now).is_ok());
     }
 
     #[test]
@@ -336,9 +317,9 @@ mod tests {
         let pair = BASE64_STANDARD.encode("%63lient:a%20secret+for%20the+tests");
         for header in [format!("Basic {pair}"), format!("bASIC {pair}"), format!("Basic   {pair} ")] {
             let code = code(&provider, now);
-            let mut request = request(&code);
+            let mut request = redemption(&code);
             request.retain(|(name, _)| !name.starts_with("client_"));
-            assert!(exchange(&provider, Some(&header), &form(&request), now).is_ok(), "{header:?}");
+            assert!(exchange(&provider, Some(&header), form(&request).as_bytes(), now).is_ok(), "{header:?}");
         }
     }
 
@@ -355,7 +336,7 @@ mod tests {
             ),
             (&[("code", "a"), ("code", "b")], Fault::InvalidRequest("A parameter stands there twice.")),
         ] {
-            let answer = exchange(&provider, None, &form(&[&client[..], more].concat()), now);
+            let answer = exchange(&provider, None, form(&[&client[..], more].concat()).as_bytes(), now);
             assert_eq!(answer, Err(fault), "{more:?}");
         }
     }
@@ -365,7 +346,7 @@ mod tests {
         let (provider, now) = (provider(), Instant::now());
         let code = code(&provider, now);
         provider.grants().crowd(0, 100_000, now);
-        assert_eq!(exchange(&provider, None, &form(&request(&code)), now), Err(Fault::Busy));
+        assert_eq!(exchange(&provider, None, form(&redemption(&code)).as_bytes(), now), Err(Fault::Busy));
     }
 
     #[test]
