@@ -94,10 +94,11 @@ impl Place {
     fn start_with(&self, settings: &[(&str, &str)]) -> Result<Running> {
         let output = self.directory().join("output");
         let file = File::create(&output)?;
-        let mut make = Program::new("make run", "make", Signal::SIGINT);
+        let mut make = Program::new("make run", "env", Signal::SIGINT);
         self.set_environment(make.command())?;
         make.command()
-            .args(["--no-print-directory", "run"])
+            // The suite may have been started with SIGHUP ignored, as nohup does.
+            .args(["--default-signal=HUP", "make", "--no-print-directory", "run"])
             .envs(settings.iter().copied())
             .stdout(file.try_clone()?)
             .stderr(file)

@@ -79,8 +79,8 @@ impl Copy {
         let mut program = Program::new(script, "env", Signal::SIGTERM);
         let output = fs::File::create(self.path("output"))?;
         self.set_up(program.command())
-            // The suite may have been started by a shell in the background, which has SIGINT ignored.
-            .arg("--default-signal=INT")
+            // The suite may have been started by nohup, or by a shell in the background, which have these ignored.
+            .arg("--default-signal=HUP,INT")
             .arg(self.path(script))
             .args(arguments)
             .stdout(output.try_clone()?)
