@@ -85,6 +85,9 @@ async fn make_run_brings_up_what_the_readme_calls(_world: &Shared) -> Result<()>
     let said = running.output()?;
     let (_, said) = said.split_once("mcp-sessions is up. ").context(said.clone())?;
     ensure!(said.starts_with(&format!("Open {}/auth/init in a browser", place.url())), "{said}");
+    let end = "`make psql` opens the database. Its addresses are in .run/env, the logs in .run/log/.\n\
+               Ctrl-C stops everything; what you did is kept for the next time.\n";
+    ensure!(said.ends_with(end), "{said}");
     let typed: Vec<_> = said.lines().filter(|line| line.starts_with("  ")).collect();
     let (added, _) = tokio::task::block_in_place(|| run_calls(&place, &typed.join("\n")))?;
     ensure!(added["result"]["structuredContent"]["body"] == "hello", "{added}");
