@@ -198,6 +198,18 @@ async fn make_run_is_for_this_machine_and_this_user_alone(_world: &Shared) -> Re
     );
     ensure!(own(running.child("postgres")?)?.is_empty(), "PostgreSQL has settings of others");
 
+    // Its own key seals, and its worker cleans up.
+    let question = "\\pset format unaligned\n\\pset tuples_only\n\
+        SELECT name || '=' || setting FROM pg_settings\n\
+         WHERE name IN ('mcp.key_file', 'mcp.database', 'shared_preload_libraries', 'cluster_name') ORDER BY name;\n";
+    let told = String::from_utf8(tokio::task::block_in_place(|| place.psql(question))?.stdout)?;
+    let key = place.kept("pg").canonicalize()?.join("server.key");
+    let expected = format!(
+        "cluster_name=mcp-sessions\nmcp.database=mcp\nmcp.key_file={}\nshared_preload_libraries=mcp_sessions\n",
+        key.display()
+    );
+    ensure!(told.ends_with(&expected), "{told}");
+
     let listeners = local_run::listeners(&[port, idp_port, pg_port])?;
     ensure!(listeners.len() == 3 && listeners.iter().all(|it| it.starts_with("0100007F:")), "{listeners:?}");
     for directory in ["/tmp", "/var/run/postgresql"] {
