@@ -2,11 +2,12 @@
 
 use std::ffi::OsStr;
 use std::fs::{File, Permissions, set_permissions};
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -276,9 +277,18 @@ pub fn listeners(ports: &[u16]) -> Result<Vec<String>> {
 /// A directory in which `name` is a program that does what `script` says.
 pub fn program(place: &Path, name: impl AsRef<OsStr>, script: &str) -> Result<PathBuf> {
     let directory = place.join("programs");
-    std::fs::create_dir_all(&directory)?;
-    let program = directory.join(name.as_ref());
-    std::fs::write(&program, format!("#!/bin/sh\n{script}\n"))?;
-    set_permissions(&program, Permissions::from_mode(0o755))?;
+    install_program(&directory.join(name.as_ref()), &format!("#!/bin/sh\n{script}\n"))?;
     Ok(directory)
+}
+
+/// Makes a file that can be run, and the directories above it. Another process writes it: a child that is started
+/// meanwhile would hold it open for writing for a moment, and nobody can run a file that is.
+pub fn install_program(path: &Path, text: &str) -> Result<()> {
+    let mut install = Command::new("install");
+    install.args(["-D", "-m", "755", "/dev/stdin"]).arg(path).stdin(Stdio::piped());
+    let mut install = install.spawn()?;
+    install.stdin.take().context("it is piped")?.write_all(text.as_bytes())?;
+    let status = install.wait()?;
+    ensure!(status.success(), "cannot write {}: {status}", path.display());
+    Ok(())
 }

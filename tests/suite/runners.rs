@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use nix::sys::signal::{Signal, killpg};
 use tempfile::TempDir;
 use tests::checkout;
+use tests::local_run::install_program;
 use tests::process::{Process, Program};
 use tests::wait::wait_for;
 
@@ -48,8 +49,7 @@ impl Copy {
         let copy = Self(directory);
         for file in ["Cargo.toml", "scripts/env.sh"].iter().chain(files) {
             let to = copy.path(file);
-            fs::create_dir_all(to.parent().context("a directory")?)?;
-            fs::copy(checkout::root().join(file), to)?;
+            install_program(&to, &fs::read_to_string(checkout::root().join(file))?)?;
         }
         Ok(copy)
     }
@@ -59,10 +59,7 @@ impl Copy {
     }
 
     fn write(&self, file: &str, text: &str) -> Result<()> {
-        let path = self.path(file);
-        fs::create_dir_all(path.parent().context("a directory")?)?;
-        fs::write(&path, text)?;
-        Ok(fs::set_permissions(path, Permissions::from_mode(0o755))?)
+        install_program(&self.path(file), text)
     }
 
     /// A script in place of one that would take long.
