@@ -1,13 +1,11 @@
 //! `make run` in a place of its own: what a newcomer types first, run as they run it, with the development build.
 
-use std::ffi::OsStr;
 use std::fs::{File, Permissions, set_permissions};
-use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -18,6 +16,7 @@ use tempfile::TempDir;
 use crate::checkout;
 use crate::cluster::free_port;
 use crate::process::{Process, Program};
+use crate::process_table;
 use crate::wait::{wait_for, wait_until};
 
 /// For a start, and for an end. What has to be built was built with the suite.
@@ -132,8 +131,10 @@ impl Place {
 
     /// Processes that have something of this place in their command line, hold one of its ports or the lock.
     pub fn left(&self) -> Result<String> {
-        let find = Command::new("pgrep").args(["-af"]).arg(self.directory()).output()?;
-        let mut found = String::from_utf8(find.stdout)?;
+        let of_this_place = self.directory().to_string_lossy();
+        let processes = process_table::with_argument(&of_this_place)?;
+        let mut found: String =
+            processes.into_iter().map(|(pid, command_line)| format!("{pid} {command_line}\n")).collect();
         for port in [self.port, self.idp_port, self.pg_port] {
             if let Err(error) = TcpListener::bind(("127.0.0.1", port)) {
                 found.push_str(&format!("port {port}: {error}\n"));
@@ -200,19 +201,18 @@ impl Running {
 
     /// The script that make runs.
     pub fn script(&self) -> Result<Pid> {
-        let found = children(self.process.pid())?;
+        let found = process_table::children(self.process.pid())?;
         ensure!(found.len() == 1, "{found:?}");
         Ok(found[0])
     }
 
     /// One of the processes that the script keeps up, by what is in its command line.
     pub fn child(&self, name: &str) -> Result<Pid> {
-        let of_that_name = |pid: &Pid| {
-            process_file(*pid, "cmdline").is_ok_and(|line| String::from_utf8_lossy(&line).contains(name))
-        };
-        children(self.script()?)?
+        let of_that_name: Vec<_> =
+            process_table::with_argument(name)?.into_iter().map(|(pid, _)| pid).collect();
+        process_table::children(self.script()?)?
             .into_iter()
-            .find(of_that_name)
+            .find(|child| of_that_name.contains(child))
             .with_context(|| format!("there is no {name}"))
     }
 
@@ -236,59 +236,4 @@ impl Drop for Running {
             let _gone = killpg(self.process.pid(), Signal::SIGINT);
         }
     }
-}
-
-fn children(of: Pid) -> Result<Vec<Pid>> {
-    let output = Command::new("pgrep").args(["-P", &of.to_string()]).output()?;
-    String::from_utf8(output.stdout)?.lines().map(|line| Ok(Pid::from_raw(line.parse()?))).collect()
-}
-
-fn process_file(pid: Pid, name: &str) -> Result<Vec<u8>> {
-    Ok(std::fs::read(format!("/proc/{pid}/{name}"))?)
-}
-
-/// The environment a process was started with, `NAME=value` each, sorted.
-pub fn environment(pid: Pid) -> Result<Vec<String>> {
-    let environment = String::from_utf8(process_file(pid, "environ")?)?;
-    let mut settings: Vec<_> =
-        environment.split('\0').filter(|setting| !setting.is_empty()).map(str::to_owned).collect();
-    settings.sort();
-    Ok(settings)
-}
-
-/// The addresses that something listens at on one of `ports`, as the kernel writes them; sorted.
-pub fn listeners(ports: &[u16]) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for family in ["tcp", "tcp6"] {
-        let table = std::fs::read_to_string(format!("/proc/net/{family}")).unwrap_or_default();
-        for row in table.lines().skip(1) {
-            let columns: Vec<_> = row.split_whitespace().collect();
-            let listening = columns.get(3) == Some(&"0A");
-            let of_ours = ports.iter().any(|port| columns[1].ends_with(&format!(":{port:04X}")));
-            if listening && of_ours {
-                found.push(columns[1].to_owned());
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// A directory in which `name` is a program that does what `script` says.
-pub fn program(place: &Path, name: impl AsRef<OsStr>, script: &str) -> Result<PathBuf> {
-    let directory = place.join("programs");
-    install_program(&directory.join(name.as_ref()), &format!("#!/bin/sh\n{script}\n"))?;
-    Ok(directory)
-}
-
-/// Makes a file that can be run, and the directories above it. Another process writes it: a child that is started
-/// meanwhile would hold it open for writing for a moment, and nobody can run a file that is.
-pub fn install_program(path: &Path, text: &str) -> Result<()> {
-    let mut install = Command::new("install");
-    install.args(["-D", "-m", "755", "/dev/stdin"]).arg(path).stdin(Stdio::piped());
-    let mut install = install.spawn()?;
-    install.stdin.take().context("it is piped")?.write_all(text.as_bytes())?;
-    let status = install.wait()?;
-    ensure!(status.success(), "cannot write {}: {status}", path.display());
-    Ok(())
 }

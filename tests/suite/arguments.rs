@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use nix::unistd::Pid;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Value, json};
 use tests::database::Database;
 use tests::mcp::{Door, Era, text_blocks};
+use tests::process_table;
 use tests::session::NewSession;
 use tests::tools::{Tools, validator};
 use tests::wait::wait_until;
@@ -305,7 +307,8 @@ async fn checklist_48_arguments_leave_no_memory_behind(world: &Shared) -> Result
         .await?;
     let measure = || async {
         let row = client.query_one(&statement, &[]).await?;
-        Ok::<_, anyhow::Error>((row.get::<_, i64>(0), row.get::<_, i64>(1), resident(pid)?))
+        let private = process_table::private_memory(Pid::from_raw(pid))?;
+        Ok::<_, anyhow::Error>((row.get(0), row.get(1), private.cast_signed()))
     };
     // The same arguments again and again: caches are warm after the first rounds.
     let mut cases = Cases::new(7);
@@ -342,14 +345,6 @@ async fn checklist_48_arguments_leave_no_memory_behind(world: &Shared) -> Result
         );
     }
     Ok(())
-}
-
-/// Resident memory of a process that is not shared, in bytes.
-fn resident(pid: i32) -> Result<i64> {
-    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm"))?;
-    let pages: Vec<i64> = statm.split_ascii_whitespace().filter_map(|field| field.parse().ok()).collect();
-    let [_, resident, shared, ..] = pages[..] else { bail!("no figures in {statm}") };
-    Ok((resident - shared) * 4096)
 }
 
 async fn checklist_48_arguments_over_http_are_never_a_500(world: &Shared) -> Result<()> {

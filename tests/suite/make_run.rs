@@ -1,7 +1,7 @@
 //! `make run`: that it comes up as the README says, keeps what was done, ends whole, and says why it cannot.
 
 use std::collections::HashSet;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 
@@ -12,8 +12,9 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tests::browser::Browser;
 use tests::checkout;
-use tests::local_run::{self, Place};
+use tests::local_run::Place;
 use tests::mcp::{Door, Era, McpClient};
+use tests::{process_table, stub};
 use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
 
@@ -163,7 +164,7 @@ async fn make_run_is_for_this_machine_and_this_user_alone(_world: &Shared) -> Re
     let own = |pid| -> Result<Vec<String>> {
         let of_the_suite = ["MCP_RUN_DIR=", "MCP_TEST_"];
         let prefixes = ["MCP_", "OIDC_", "WORKOS_", "DATABASE_", "ADMIN_"];
-        let mut settings = local_run::environment(pid)?;
+        let mut settings = process_table::environment(pid)?;
         ensure!(!settings.iter().any(|setting| setting.contains(admin)), "the superuser's password");
         settings.retain(|setting| {
             (prefixes.iter().any(|prefix| setting.starts_with(prefix))
@@ -210,8 +211,11 @@ async fn make_run_is_for_this_machine_and_this_user_alone(_world: &Shared) -> Re
     );
     ensure!(told.ends_with(&expected), "{told}");
 
-    let listeners = local_run::listeners(&[port, idp_port, pg_port])?;
-    ensure!(listeners.len() == 3 && listeners.iter().all(|it| it.starts_with("0100007F:")), "{listeners:?}");
+    let listeners = process_table::listeners(&[port, idp_port, pg_port])?;
+    ensure!(
+        listeners.len() == 3 && listeners.iter().all(|it| it.ip() == Ipv4Addr::LOCALHOST),
+        "{listeners:?}"
+    );
     for directory in ["/tmp", "/var/run/postgresql"] {
         let socket = std::path::Path::new(directory).join(format!(".s.PGSQL.{pg_port}"));
         ensure!(!socket.exists(), "{} is there", socket.display());
@@ -442,7 +446,7 @@ async fn make_run_says_in_one_line_why_it_cannot(_world: &Shared) -> Result<()> 
 
 async fn make_run_says_why_there_is_no_database(_world: &Shared) -> Result<()> {
     let mut place = Place::new()?;
-    place.programs = Some(local_run::program(place.directory(), "install", "exit 0")?);
+    place.programs = Some(stub::directory(place.directory(), "install", "exit 0")?);
     let refusal = tokio::task::block_in_place(|| place.refusal())?;
     ensure!(refusal.starts_with("error: initdb failed: could not open file "), "{refusal}");
     ensure!(refusal.ends_with(" (see .run/log/initdb.log)"), "{refusal}");
@@ -453,7 +457,7 @@ async fn make_run_says_why_there_is_no_database(_world: &Shared) -> Result<()> {
 
 async fn make_run_says_what_does_not_answer(_world: &Shared) -> Result<()> {
     let mut place = Place::new()?;
-    place.programs = Some(local_run::program(place.directory(), "curl", "exit 22")?);
+    place.programs = Some(stub::directory(place.directory(), "curl", "exit 22")?);
     let refusal = tokio::task::block_in_place(|| place.refusal())?;
     ensure!(refusal.starts_with("error: mcp-dev-idp does not answer: "), "{refusal}");
     place.await_end().await

@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 use tests::checkout;
-use tests::local_run::install_program;
 use tests::process::{Process, Program};
-use tests::wait::wait_for;
+use tests::wait::{wait_for, wait_until};
+use tests::{process_table, stub};
 
 use crate::world::{self, Shared, Trials};
 
@@ -49,7 +50,7 @@ impl Copy {
         let copy = Self(directory);
         for file in ["Cargo.toml", "scripts/env.sh"].iter().chain(files) {
             let to = copy.path(file);
-            install_program(&to, &fs::read_to_string(checkout::root().join(file))?)?;
+            stub::install(&to, &fs::read_to_string(checkout::root().join(file))?)?;
         }
         Ok(copy)
     }
@@ -59,7 +60,7 @@ impl Copy {
     }
 
     fn write(&self, file: &str, text: &str) -> Result<()> {
-        install_program(&self.path(file), text)
+        stub::install(&self.path(file), text)
     }
 
     /// A script in place of one that would take long.
@@ -124,17 +125,17 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// The process whose id is in `file`, once it is there.
-async fn process_in(file: &Path) -> Result<String> {
+async fn process_in(file: &Path) -> Result<Pid> {
     wait_for("a process id", PATIENCE, || async {
-        Ok(fs::read_to_string(file).ok().filter(|id| id.ends_with('\n')).map(|id| id.trim().to_owned()))
+        let id = fs::read_to_string(file).ok().filter(|id| id.ends_with('\n'));
+        Ok(id.map(|id| id.trim().parse().map(Pid::from_raw)).transpose()?)
     })
     .await
 }
 
-async fn await_end_of(process: &str) -> Result<()> {
-    let gone =
-        || !fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
-    wait_for(&format!("process {process} to end"), PATIENCE, || async { Ok(gone().then_some(())) }).await
+async fn await_end_of(process: Pid) -> Result<()> {
+    let what = format!("process {process} to end");
+    wait_until(&what, PATIENCE, || async { Ok(!process_table::is_running(process)) }).await
 }
 
 const KINDS: &str = r#"case $1 in
@@ -205,7 +206,7 @@ async fn runner_of_all_tests_ends_what_runs_too_long(_world: &Shared) -> Result<
     let said = text(&output.stdout);
     ensure!(verdicts(&said).first() == Some(&"slow        FAILED (still running after 1 s)"), "{said}");
     ensure!(verdicts(&said).get(1).is_some_and(|line| line.starts_with("good        ok ")), "{said}");
-    await_end_of(&process_in(&copy.path("slow.pid")).await?).await
+    await_end_of(process_in(&copy.path("slow.pid")).await?).await
 }
 
 async fn runner_of_all_tests_can_be_interrupted(_world: &Shared) -> Result<()> {
@@ -217,7 +218,7 @@ async fn runner_of_all_tests_can_be_interrupted(_world: &Shared) -> Result<()> {
         let slow = process_in(&copy.path("slow.pid")).await?;
         let status = signalled(&running, signal)?;
         ensure!(status.code() == Some(130), "{signal}: {status}");
-        await_end_of(&slow).await?;
+        await_end_of(slow).await?;
         let said = fs::read_to_string(copy.path("output"))?;
         ensure!(!said.contains("good"), "{said}");
     }
@@ -281,7 +282,7 @@ async fn temporary_directory_goes_however_the_command_ends(_world: &Shared) -> R
         let slow = process_in(&copy.path("slow.pid")).await?;
         let status = signalled(&running, signal)?;
         ensure!(status.code() == Some(130), "{signal}: {status}");
-        await_end_of(&slow).await?;
+        await_end_of(slow).await?;
         ensure!(copy.left()?.is_empty(), "{:?}", copy.left()?);
     }
     Ok(())
@@ -300,7 +301,7 @@ async fn servers_that_are_left_in_the_temporary_directory_are_ended(_world: &Sha
     let output = tokio::task::block_in_place(|| copy.run("scripts/with-tmpdir", &["sh", "-c", command]))?;
     ensure!(output.status.success(), "{output:?}");
     ensure!(copy.path("ended").exists(), "nobody waited for a server that was ending");
-    await_end_of(&process_in(&copy.path("slow.pid")).await?).await?;
+    await_end_of(process_in(&copy.path("slow.pid")).await?).await?;
     ensure!(copy.left()?.is_empty(), "{:?}", copy.left()?);
     Ok(())
 }
@@ -335,7 +336,7 @@ async fn throw_away_cluster_goes_with_its_command(_world: &Shared) -> Result<()>
         let server = process_in(&copy.path("server.pid")).await?;
         let status = signalled(&running, signal)?;
         ensure!(status.code() == Some(130), "{signal}: {status}");
-        await_end_of(&server).await?;
+        await_end_of(server).await?;
         ensure!(copy.left()?.is_empty(), "{:?}", copy.left()?);
     }
     Ok(())
