@@ -3,7 +3,7 @@
 //! Each runs in a directory that holds it and what it needs of a checkout, so that it finds nothing else to write to.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, User, geteuid};
 use tempfile::TempDir;
 use tests::checkout;
 use tests::process::{Process, Program};
@@ -33,6 +33,7 @@ pub fn tests(world: &Shared) -> Trials {
         golden_output_that_differs_is_a_failure,
         isolation_output_that_differs_is_a_failure,
         clean_removes_what_was_built_and_reset_what_was_kept,
+        database_is_elsewhere_where_its_server_cannot_go,
     ]
 }
 
@@ -458,6 +459,77 @@ async fn clean_removes_what_was_built_and_reset_what_was_kept(_world: &Shared) -
         ensure!(exists("README") && exists("tests/idp/index.mjs") && exists("scripts/clean"));
         // There is nothing left to remove.
         ensure!(copy.run("scripts/clean", &["all"])?.status.success());
+        Ok(())
+    })
+}
+
+/// A checkout that only who owns it can enter, as root's home is. It has no more of a database than its directory.
+struct Closed(Copy);
+
+impl Closed {
+    fn new() -> Result<Self> {
+        let copy = Copy::of(&["scripts/init-run-database", "scripts/run-secrets.sh"])?;
+        copy.link_postgres()?;
+        fs::create_dir_all(copy.path(".run/log"))?;
+        fs::set_permissions(copy.path(""), Permissions::from_mode(0o700))?;
+        Ok(Self(copy))
+    }
+
+    /// Runs what is in `env.sh`.
+    fn run(&self, function: &str) -> Result<Output> {
+        let script = format!(". scripts/env.sh; {function} \"$RUN_DIR/pg\"");
+        Ok(self.0.set_up(&mut Command::new("bash")).args(["-euc", &script]).output()?)
+    }
+
+    fn database(&self) -> Result<PathBuf> {
+        Ok(self.0.path(".run/pg").canonicalize()?)
+    }
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        let _left = self.run("remove_pg_directory");
+    }
+}
+
+async fn database_is_elsewhere_where_its_server_cannot_go(_world: &Shared) -> Result<()> {
+    let (checkout, other) = (Closed::new()?, Closed::new()?);
+    let initialize = || checkout.0.run("scripts/init-run-database", &[]);
+    let server = User::from_name("postgres")?.filter(|_| geteuid().is_root());
+    tokio::task::block_in_place(|| {
+        if server.is_some() {
+            let nowhere = "getent() { echo postgres:x:101:104::/proc/nowhere:; }; pg_directory";
+            let output = checkout.run(nowhere)?;
+            let expected = format!(
+                "error: user postgres can write neither {} nor /proc/nowhere\n",
+                checkout.0.path(".run/pg").display()
+            );
+            ensure!(!output.status.success() && text(&output.stderr).ends_with(&expected), "{output:?}");
+        }
+
+        let output = initialize()?;
+        ensure!(output.status.success(), "{output:?}");
+        ensure!(text(&output.stdout) == "making a database in .run/pg\n", "{output:?}");
+        let database = checkout.database()?;
+        ensure!(database.join("data/PG_VERSION").exists());
+        let Some(server) = server else {
+            ensure!(database == checkout.0.path(".run/pg"), "{}", database.display());
+            return Ok(());
+        };
+        let directory = server.dir.join("mcp-sessions");
+        ensure!(database.parent() == Some(&directory), "{}", database.display());
+        ensure!(fs::metadata(&directory)?.uid() == server.uid.as_raw());
+        let held = fs::metadata(&database)?;
+        ensure!(held.uid() == server.uid.as_raw() && held.mode() & 0o777 == 0o700, "{held:?}");
+
+        // There it is found again, by this checkout alone.
+        let output = initialize()?;
+        ensure!(
+            output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(),
+            "{output:?}"
+        );
+        ensure!(other.run("pg_directory")?.status.success() && other.database()? != database);
+        ensure!(checkout.run("remove_pg_directory")?.status.success() && !database.exists());
         Ok(())
     })
 }
