@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -15,6 +16,7 @@ use tests::browser::Browser;
 use tests::checkout;
 use tests::local_run::Place;
 use tests::mcp::{Door, Era, McpClient};
+use tests::wait::wait_until;
 use tests::{process_table, stub};
 use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
@@ -290,7 +292,15 @@ async fn make_run_kills_what_does_not_end(_world: &Shared) -> Result<()> {
     let running = place.start()?;
     running.up().await?;
     kill(running.child("mcp-dev-idp")?, Signal::SIGSTOP)?;
-    tokio::task::block_in_place(|| running.interrupt())?;
+    let (script, frontend) = (running.script()?, running.child("mcp-frontend")?);
+    kill(script, Signal::SIGINT)?;
+    let ended = || async { Ok(!process_table::is_running(frontend)) };
+    wait_until("the frontend to end", Duration::from_secs(60), ended).await?;
+    // It waits for the provider by now, and nobody's impatience changes that.
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        kill(script, signal)?;
+    }
+    ensure!(tokio::task::block_in_place(|| running.ends_well())?, "{}", running.output()?);
     ensure!(place.left()?.is_empty(), "{}", place.left()?);
     Ok(())
 }

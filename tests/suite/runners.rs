@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, User, geteuid};
 use tempfile::TempDir;
@@ -34,6 +35,7 @@ pub fn tests(world: &Shared) -> Trials {
         isolation_output_that_differs_is_a_failure,
         clean_removes_what_was_built_and_reset_what_was_kept,
         database_is_elsewhere_where_its_server_cannot_go,
+        scripts_take_the_first_postgresql_there_is,
     ]
 }
 
@@ -294,13 +296,23 @@ async fn servers_that_are_left_in_the_temporary_directory_are_ended(_world: &Sha
     copy.make_tmp()?;
     // One ends by itself when it has seen that the command has, the other never does.
     let command = "for server in quick slow; do mkdir -p $TMPDIR/$server/data; done
+        echo $$ >command.pid
         setsid sh -c 'echo $$ >$TMPDIR/quick/data/postmaster.pid; sleep 1
             touch ended; rm $TMPDIR/quick/data/postmaster.pid' >quick.out 2>&1 &
         setsid env --default-signal=QUIT sh -c 'echo $$ >$TMPDIR/slow/data/postmaster.pid; echo $$ >slow.pid
             exec sleep 300' >slow.out 2>&1 &
-        while [ ! -s slow.pid ] || [ ! -s $TMPDIR/quick/data/postmaster.pid ]; do sleep 0.1; done";
-    let output = tokio::task::block_in_place(|| copy.run("scripts/with-tmpdir", &["sh", "-c", command]))?;
-    ensure!(output.status.success(), "{output:?}");
+        while [ ! -s slow.pid ] || [ ! -s $TMPDIR/quick/data/postmaster.pid ]; do sleep 0.1; done
+        touch started; exec sleep 300";
+    let running = copy.start("scripts/with-tmpdir", &["sh", "-c", command])?;
+    wait_until("the servers to start", PATIENCE, || async { Ok(copy.path("started").exists()) }).await?;
+    killpg(running.pid(), Signal::SIGINT)?;
+    // It waits for the servers by now, and nobody's impatience changes that.
+    await_end_of(process_in(&copy.path("command.pid")).await?).await?;
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        killpg(running.pid(), signal)?;
+    }
+    let status = tokio::task::block_in_place(|| running.wait(PATIENCE))?;
+    ensure!(status.code() == Some(130), "{status}");
     ensure!(copy.path("ended").exists(), "nobody waited for a server that was ending");
     await_end_of(process_in(&copy.path("slow.pid")).await?).await?;
     ensure!(copy.left()?.is_empty(), "{:?}", copy.left()?);
@@ -314,7 +326,7 @@ async fn throw_away_cluster_goes_with_its_command(_world: &Shared) -> Result<()>
     let ask = "psql -XqAt -c \"SELECT concat_ws(' ', current_database(), current_user, rolsuper, pg_encoding_to_char(encoding), datcollate,
             current_setting('shared_preload_libraries'), current_setting('listen_addresses'),
             current_setting('mcp.database')) FROM pg_roles, pg_database
-         WHERE rolname = current_user AND datname = current_database()\"; exit 7";
+         WHERE rolname = current_user AND datname = current_database()\"; stat -c %a $PGHOST; exit 7";
     let bin = checkout::postgres_bin()?;
     let ask = format!("PATH={}:$PATH; {ask}", bin.display());
     tokio::task::block_in_place(|| {
@@ -323,7 +335,7 @@ async fn throw_away_cluster_goes_with_its_command(_world: &Shared) -> Result<()>
         {
             let output = copy.run("scripts/with-cluster", arguments)?;
             ensure!(output.status.code() == Some(7), "{output:?}");
-            let expected = format!("mcp_test postgres t UTF8 C.UTF-8 mcp_sessions  {worker_database}\n");
+            let expected = format!("mcp_test postgres t UTF8 C.UTF-8 mcp_sessions  {worker_database}\n700\n");
             ensure!(text(&output.stdout) == expected, "{output:?}");
             ensure!(copy.left()?.is_empty(), "{:?}", copy.left()?);
         }
@@ -335,11 +347,30 @@ async fn throw_away_cluster_goes_with_its_command(_world: &Shared) -> Result<()>
         let command = "head -n1 $PGHOST/data/postmaster.pid >server.pid; exec sleep 300";
         let running = copy.start("scripts/with-cluster", &["sh", "-c", command])?;
         let server = process_in(&copy.path("server.pid")).await?;
-        let status = signalled(&running, signal)?;
+        // By somebody impatient.
+        let ended = || async {
+            killpg(running.pid(), signal)
+                .or_else(|gone| if gone == Errno::ESRCH { Ok(()) } else { Err(gone) })?;
+            Ok(running.ended())
+        };
+        let status = wait_for("the end", PATIENCE, ended).await?;
         ensure!(status.code() == Some(130), "{signal}: {status}");
         await_end_of(server).await?;
         ensure!(copy.left()?.is_empty(), "{:?}", copy.left()?);
     }
+
+    // Where no socket can be made.
+    let long = copy.path(&format!("tmp/{}", "long".repeat(20)));
+    fs::create_dir(&long)?;
+    fs::set_permissions(&long, Permissions::from_mode(0o1777))?;
+    let mut command = Command::new(copy.path("scripts/with-cluster"));
+    let command = copy.set_up(&mut command).env("TMPDIR", &long).args(["touch", "done"]);
+    let output = tokio::task::block_in_place(|| command.output())?;
+    ensure!(!output.status.success() && !copy.path("done").exists(), "{output:?}");
+    let said = text(&output.stderr);
+    let reason = "error: the test cluster did not start: could not create any Unix-domain sockets\n";
+    ensure!(said.contains(reason), "{said}");
+    ensure!(fs::read_dir(&long)?.next().is_none(), "something is left");
     Ok(())
 }
 
@@ -532,4 +563,30 @@ async fn database_is_elsewhere_where_its_server_cannot_go(_world: &Shared) -> Re
         ensure!(checkout.run("remove_pg_directory")?.status.success() && !database.exists());
         Ok(())
     })
+}
+
+async fn scripts_take_the_first_postgresql_there_is(_world: &Shared) -> Result<()> {
+    let copy = Copy::of(&[])?;
+    let found = |given: Option<&str>| {
+        let mut command = Command::new("bash");
+        copy.set_up(&mut command).args(["-euc", ". scripts/env.sh; echo $PG_MAJOR; printenv PG_MAJOR"]);
+        match given {
+            Some(major) => command.env("PG_MAJOR", major),
+            None => command.env_remove("PG_MAJOR"),
+        };
+        let output = tokio::task::block_in_place(|| command.output())?;
+        ensure!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        Ok(text(&output.stdout))
+    };
+    let is_there = |major: &u32| {
+        Path::new(&format!("/usr/lib/postgresql/{major}/bin/postgres")).exists()
+            && Path::new(&format!("/usr/include/postgresql/{major}/server")).exists()
+    };
+    // There is one: the extension has been built for it.
+    let first = (15..=18).find(is_there).context("no PostgreSQL in the place where Debian has it")?;
+    ensure!(found(None)? == format!("{first}\n{first}\n"));
+    for major in ["15", "16", "17", "18"] {
+        ensure!(found(Some(major))? == format!("{major}\n{major}\n"));
+    }
+    Ok(())
 }
