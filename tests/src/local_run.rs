@@ -34,6 +34,8 @@ pub struct Place {
     pub pg_port: u16,
     /// Stands before all other directories of programs, where a test has programs of its own.
     pub programs: Option<PathBuf>,
+    /// Whether it is started as a shell starts what is to run in its background, with SIGINT ignored.
+    pub in_background: bool,
 }
 
 impl Place {
@@ -43,7 +45,7 @@ impl Place {
         // PostgreSQL runs as another user where this one is root.
         set_permissions(directory.path(), Permissions::from_mode(0o711))?;
         let (port, idp_port, pg_port) = (free_port()?, free_port()?, free_port()?);
-        Ok(Self { directory, port, idp_port, pg_port, programs: None })
+        Ok(Self { directory, port, idp_port, pg_port, programs: None, in_background: false })
     }
 
     /// A directory for whatever a test wants; `make run` keeps what it keeps in `run` below it.
@@ -97,8 +99,13 @@ impl Place {
         let mut make = Program::new("make run", "env", Signal::SIGINT);
         self.set_environment(make.command())?;
         make.command()
-            // The suite may have been started with SIGHUP ignored, as nohup does.
-            .args(["--default-signal=HUP", "make", "--no-print-directory", "run"])
+            // The suite may itself have been started in the background, or by nohup.
+            .args(if self.in_background {
+                ["--default-signal=HUP", "--ignore-signal=INT"]
+            } else {
+                ["--default-signal=HUP", "--default-signal=INT"]
+            })
+            .args(["make", "--no-print-directory", "run"])
             .envs(settings.iter().copied())
             .stdout(file.try_clone()?)
             .stderr(file)

@@ -244,8 +244,9 @@ async fn make_run_is_for_this_machine_and_this_user_alone(_world: &Shared) -> Re
 }
 
 async fn make_run_ends_whole_however_it_is_ended(_world: &Shared) -> Result<()> {
-    let place = Place::new()?;
+    let mut place = Place::new()?;
     for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT] {
+        place.in_background = signal == Signal::SIGINT;
         let running = place.start()?;
         running.up().await?;
         kill(running.script()?, signal)?;
