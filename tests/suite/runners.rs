@@ -339,6 +339,16 @@ async fn throw_away_cluster_goes_with_its_command(_world: &Shared) -> Result<()>
             ensure!(text(&output.stdout) == expected, "{output:?}");
             ensure!(copy.left()?.is_empty(), "{:?}", copy.left()?);
         }
+        // What the server found fatal is told where the command fails.
+        for (status, told) in [(0, false), (1, true)] {
+            let psql = bin.join("psql");
+            let command = format!("{} -Xd nowhere 2>/dev/null; exit {status}", psql.display());
+            let output = copy.run("scripts/with-cluster", &["sh", "-c", &command])?;
+            ensure!(output.status.code() == Some(status), "{output:?}");
+            let said = text(&output.stderr);
+            ensure!(said.ends_with("FATAL:  database \"nowhere\" does not exist\n") == told, "{said}");
+            ensure!(said.is_empty() != told, "{said}");
+        }
         Ok(())
     })?;
 
