@@ -384,8 +384,9 @@ async fn throw_away_cluster_goes_with_its_command(_world: &Shared) -> Result<()>
     Ok(())
 }
 
-/// Runs a runner on one test whose expected output is not what it prints, accepts that, and runs it again.
-fn differs_and_is_accepted(copy: &Copy, script: &str, expected: &str) -> Result<()> {
+/// Runs a runner on one test whose expected output is not what it prints, accepts that, and runs it again; and with a
+/// second test. The paths are those of the first, `one`.
+fn differs_and_is_accepted(copy: &Copy, script: &str, source: &str, expected: &str) -> Result<()> {
     copy.make_tmp()?;
     copy.link_postgres()?;
     copy.write(expected, "something else\n")?;
@@ -408,11 +409,24 @@ fn differs_and_is_accepted(copy: &Copy, script: &str, expected: &str) -> Result<
         let output = copy.run(script, arguments)?;
         ensure!(output.status.success(), "{output:?}");
     }
-    // A test that nobody has seen the output of yet.
-    fs::remove_file(copy.path(expected))?;
+    // Tests that nobody has seen the output of yet, and the output of one that is no more.
+    let two = |path: &str| path.replace("one", "two");
+    copy.write(&two(source), &fs::read_to_string(copy.path(source))?)?;
+    let expectations = copy.path(expected).with_file_name("");
+    fs::remove_dir_all(&expectations)?;
     ensure!(!copy.run(script, &[])?.status.success(), "no expected output, and it passed");
+    ensure!(!expectations.exists(), "an expected output was made by itself");
+    let results = if script == "scripts/regress" { "pg_regress" } else { "isolation" };
+    copy.write(&format!("target/{results}/results/three.out"), "")?;
     ensure!(copy.run(script, &["--accept"])?.status.success());
-    ensure!(fs::read_to_string(copy.path(expected))? == accepted);
+    for path in [expected, &two(expected)] {
+        ensure!(fs::read_to_string(copy.path(path))? == accepted, "{path}");
+    }
+    ensure!(!expectations.join("three.out").exists(), "an old output was accepted");
+    // Of two, the one that is named.
+    copy.write(&two(expected), "something else\n")?;
+    ensure!(copy.run(script, &["one"])?.status.success());
+    ensure!(!copy.run(script, &[])?.status.success());
     Ok(())
 }
 
@@ -423,10 +437,11 @@ async fn golden_output_that_differs_is_a_failure(_world: &Shared) -> Result<()> 
     copy.write(&format!("{dir}/expected/setup.out"), "CREATE TABLE forty_two AS SELECT 42 AS it;\n")?;
     // `setup` comes first, and no notice says where it runs.
     let sql = "SELECT it FROM forty_two;\nDO $$ BEGIN RAISE NOTICE 'here'; RAISE WARNING 'seen'; END $$;\n";
-    copy.write(&format!("{dir}/sql/one.sql"), sql)?;
+    let source = format!("{dir}/sql/one.sql");
+    copy.write(&source, sql)?;
     tokio::task::block_in_place(|| {
         let expected = format!("{dir}/expected/one.out");
-        differs_and_is_accepted(&copy, "scripts/regress", &expected)?;
+        differs_and_is_accepted(&copy, "scripts/regress", &source, &expected)?;
         let printed = fs::read_to_string(copy.path(&expected))?;
         ensure!(printed.contains("WARNING:  seen") && !printed.contains("NOTICE:"), "{printed}");
         Ok(())
@@ -439,10 +454,11 @@ async fn isolation_output_that_differs_is_a_failure(_world: &Shared) -> Result<(
         session a\nstep look { SELECT it, current_setting('mcp.database') = '' AS alone FROM numbers, pg_extension \
         WHERE extname = 'mcp_sessions'; }\n\
         step warn { DO 'BEGIN RAISE WARNING ''seen''; END'; }\nsession b\nstep add { INSERT INTO numbers VALUES (7); }\n";
-    copy.write("tests/isolation/specs/one.spec", spec)?;
+    let source = "tests/isolation/specs/one.spec";
+    copy.write(source, spec)?;
     tokio::task::block_in_place(|| {
         let expected = "tests/isolation/expected/one.out";
-        differs_and_is_accepted(&copy, "scripts/isolation", expected)?;
+        differs_and_is_accepted(&copy, "scripts/isolation", source, expected)?;
         let printed = fs::read_to_string(copy.path(expected))?;
         ensure!(printed.contains("42|t") && !printed.contains("WARNING:"), "{printed}");
         Ok(())
