@@ -587,6 +587,13 @@ async fn database_is_elsewhere_where_its_server_cannot_go(_world: &Shared) -> Re
         );
         ensure!(other.run("pg_directory")?.status.success() && other.database()? != database);
         ensure!(checkout.run("remove_pg_directory")?.status.success() && !database.exists());
+        ensure!(!checkout.0.path(".run/pg").is_symlink(), "a link to nowhere is left");
+
+        // Where the server can go, it is where it is looked for.
+        fs::set_permissions(other.0.path(""), Permissions::from_mode(0o711))?;
+        ensure!(other.run("remove_pg_directory")?.status.success());
+        ensure!(other.run("pg_directory")?.status.success() && other.database()? == other.0.path(".run/pg"));
+        ensure!(other.run("remove_pg_directory")?.status.success() && !other.0.path(".run/pg").exists());
         Ok(())
     })
 }
